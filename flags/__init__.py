@@ -1,0 +1,1 @@
+"""Command-line flags of `train.py` and `eval.py`; `flags.parse` turns them into configurations."""

@@ -1,0 +1,177 @@
+"""Every flag of the programs, a function a group. No TensorFlow here.
+
+A flag of `train.py` has the name of the field of `moe.config` that it fills and takes its default
+from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from absl import flags
+
+from moe import config
+
+_OPEN = "by data set"
+
+
+class _Definer:
+    """Defines flags that take their defaults from the fields of a dataclass."""
+
+    def __init__(self, values: flags.FlagValues, section: type) -> None:
+        self._values = values
+        self._defaults = {f.name: f.default for f in dataclasses.fields(section)}
+
+    def _define(self, function: Callable, name: str, text: str) -> None:
+        function(name, self._defaults[name], text, flag_values=self._values)
+
+    def string(self, name: str, text: str) -> None:
+        self._define(flags.DEFINE_string, name, text)
+
+    def integer(self, name: str, text: str) -> None:
+        self._define(flags.DEFINE_integer, name, text)
+
+    def float(self, name: str, text: str) -> None:
+        self._define(flags.DEFINE_float, name, text)
+
+    def boolean(self, name: str, text: str) -> None:
+        self._define(flags.DEFINE_boolean, name, text)
+
+    def list(self, name: str, text: str) -> None:
+        self._define(flags.DEFINE_list, name, text)
+
+
+def train_flags() -> flags.FlagValues:
+    """The flags of `train.py`, not yet parsed."""
+    values = flags.FlagValues()
+    _Definer(values, config.Config).string("mode", f"What to train: {', '.join(config.MODES)}.")
+    for define in (_data, _model, _loss, _training, _runtime):
+        define(values)
+    return values
+
+
+def eval_flags() -> flags.FlagValues:
+    """The flags of `eval.py`, not yet parsed."""
+    values = flags.FlagValues()
+    define = _Definer(values, config.EvalConfig)
+    define.string("workdir", "The finished run to evaluate.")
+    define.list("compare", "Finished runs to put side by side: RUN_A,RUN_B.")
+    define.list(
+        "routing",
+        f"Routings to try, of {', '.join(config.EVALUATION_ROUTINGS)}, expert:NAME; the run's own "
+        "if none is given.",
+    )
+    define.string("eval_split", "test or validation.")
+    define.string("data_dir", "Folder of TFDS; the run's own if none.")
+    define.string("precision", "Precision; the one the run was trained in if none.")
+    define.integer("batch_size", "Examples a batch.")
+    return values
+
+
+def _data(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.DataConfig)
+    define.string(
+        "dataset",
+        "auto (CIFAR-10 where it can be had, else shapes), shapes, clusters, digits, iris, wine, "
+        "breast_cancer, or an image classification set by its TFDS name.",
+    )
+    define.string("data_dir", "Folder of TFDS; its own default (TFDS_DATA_DIR) if none.")
+    define.string(
+        "groups",
+        "One expert a group: semantic, none:K (K experts, the gate finds its own regions), or a "
+        f'JSON file {{"group": ["class", …]}}. Default: {_OPEN}.',
+    )
+    define.float("validation_fraction", "Share of the training split kept for validation.")
+    define.integer(
+        "train_examples",
+        "Use this many examples of the training split, validation included. Default: all.",
+    )
+    define.integer("data_seed", "Which examples are used and kept for validation.")
+    define.string("augment", f"{', '.join(config.AUGMENTATIONS)}. Default: {_OPEN}.")
+
+
+def _model(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.ModelConfig)
+    define.string(
+        "expert_head", "full: experts answer over all classes; group: over their own group's."
+    )
+    define.boolean("baseline", "Have a baseline classifier.")
+    define.string(
+        "boost",
+        "How experts are blended with the baseline: none, scalar (one share an example), "
+        "per_class (one a class; default with a baseline).",
+    )
+    for part in ("gate", "expert", "baseline"):
+        define.string(
+            f"{part}_backbone",
+            f"Network of the {part}: small, deep, tiny, pooled, mlp-WIDTH-WIDTH…, or "
+            f"package.module:function. Default: {_OPEN}.",
+        )
+    define.string(
+        "routing", "soft (all experts run, weighted), hard (one runs), topk (--top_k run)."
+    )
+    define.integer("top_k", "Experts that run an example with topk.")
+    define.float("gate_temperature", "Divides the gate's logits.")
+
+
+def _loss(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.LossConfig)
+    define.string(
+        "mixture_loss",
+        "likelihood: NLL of the mixture; expected: weighted sum of the experts' losses.",
+    )
+    define.float(
+        "gate_supervision",
+        "Weight of the gate's cross-entropy against the group. Default: 1 with named groups.",
+    )
+    define.float("baseline_loss", "Weight of the baseline's own loss. Default: .5.")
+    define.float(
+        "expert_loss", "Weight of each expert's own loss on its own examples. Default: .5."
+    )
+    define.float(
+        "balance_loss", "Weight of the load-balancing loss. Default: 0 with named groups, else .01."
+    )
+    define.float("z_loss", "Weight of the router z-loss.")
+
+
+def _training(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.TrainConfig)
+    define.integer("epochs", f"Epochs a stage. Default: {_OPEN}.")
+    define.integer("steps", "Steps a stage, in place of --epochs.")
+    define.integer(
+        "patience",
+        "Stop a stage after this many epochs without a better validation score; 0: never. "
+        f"Default: {_OPEN}.",
+    )
+    define.string("monitor", "Validation score that selects: accuracy or loss.")
+    define.integer("batch_size", f"Examples a step over all devices. Default: {_OPEN}.")
+    define.string("optimizer", f"{', '.join(config.OPTIMIZERS)}.")
+    define.float("learning_rate", "Peak learning rate.")
+    define.string("schedule", f"{', '.join(config.SCHEDULES)}.")
+    define.float("weight_decay", "Decoupled weight decay.")
+    define.integer("seed", "Initial weights, order, augmentation, dropout, sampling.")
+
+
+def _runtime(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.RuntimeConfig)
+    define.string(
+        "workdir",
+        "Folder of the run; the same command again continues it. Default: runs/MODE-DATASET-TIME.",
+    )
+    define.integer("gpus", "Use up to this many GPUs. Default: all; with none, the CPU.")
+    define.boolean("require_gpus", "Refuse to run on fewer GPUs than asked for.")
+    define.integer("cpu_replicas", "Try data-parallel training on N CPU replicas.")
+    define.string(
+        "precision",
+        "auto, float32, mixed_bfloat16, mixed_float16. auto: bfloat16 where the hardware "
+        "multiplies it faster.",
+    )
+    define.integer(
+        "steps_per_loop",
+        "Steps on the device between two looks of Python. Default: about a second's worth.",
+    )
+    define.boolean("jit_compile", "Compile loss and gradients with XLA. Default: no.")
+    define.float("checkpoint_seconds", "Longest time between checkpoints.")
+    define.integer("checkpoint_steps", "Also save every N steps; 0: no.")
+    define.integer("keep", "How many checkpoints to keep.")

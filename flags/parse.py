@@ -1,0 +1,96 @@
+"""From the command line to a configuration: the only reader of flag values."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from flags.define import eval_flags, train_flags
+from moe.config import SECTIONS, Config, EvalConfig
+from moe.errors import UserError
+
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
+
+
+def parse_train(argv: Sequence[str]) -> Config:
+    """The configuration that `argv` (program name first) asks `train.py` for.
+
+    Raises:
+      UserError: a flag is unknown or its value is not allowed.
+      SystemExit: help was asked for and printed.
+    """
+    values = _parse(argv, train_flags(), "Trains a mixture of experts.", _TRAIN_EXAMPLES)
+    sections = {name: _fill(kind, values) for name, kind in SECTIONS.items()}
+    return Config(mode=values["mode"].value, **sections)
+
+
+def parse_eval(argv: Sequence[str]) -> EvalConfig:
+    """The same for `eval.py`."""
+    values = _parse(argv, eval_flags(), "Evaluates or compares finished runs.", _EVAL_EXAMPLES)
+    return _fill(EvalConfig, values)
+
+
+def run_program(main: Callable[[], int]) -> int:
+    """Runs a program: a `UserError` becomes one line on stderr and exit code 2."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+_TRAIN_EXAMPLES = """\
+python train.py --mode=joint --gpus=1
+python train.py --flagfile=flags/presets/lab.flags --mode=separate --workdir=runs/separate
+python train.py --flagfile=flags/presets/tabular.flags --dataset=digits"""
+
+_EVAL_EXAMPLES = """\
+python eval.py --workdir=runs/joint --routing=hard,soft,oracle,baseline
+python eval.py --compare=runs/separate,runs/joint"""
+
+
+def _fill(kind: type, values: flags.FlagValues):
+    """An instance of the dataclass with every field from the flag of its name."""
+    fields = {}
+    for field in dataclasses.fields(kind):
+        value = values[field.name].value
+        fields[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**fields)
+
+
+def _parse(
+    argv: Sequence[str], values: flags.FlagValues, summary: str, examples: str
+) -> flags.FlagValues:
+    if any(argument in _HELP for argument in argv[1:]):
+        print(_help_page(values, summary, examples))
+        raise SystemExit(0)
+    try:
+        rest = values(list(argv))[1:]
+    except flags.Error as error:
+        raise UserError(f"{error} (see --help)") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--flagfile: {error}") from error
+    if rest:
+        raise UserError(f"{rest[0]!r}: flags look like --name=value (see --help).")
+    return values
+
+
+def _help_page(values: flags.FlagValues, summary: str, examples: str) -> str:
+    lines = [summary, "", textwrap.indent(examples, "  "), ""]
+    for name in values:
+        flag = values[name]
+        default = (
+            "" if flag.default in (None, [], "") else f" [{flag.default_as_str.strip(chr(39))}]"
+        )
+        text = textwrap.fill(flag.help + default, 96, initial_indent=" " * 4)
+        kind = "" if flag.boolean else "=…"
+        prefix = "[no]" if flag.boolean else ""
+        lines.append(
+            f"--{prefix}{name}{kind}\n" + textwrap.indent(text, "").replace("\n", "\n    ")
+        )
+    lines += ["--flagfile=FILE", "    Reads flags from a file, one a line (see flags/presets/)."]
+    return "\n".join(lines)

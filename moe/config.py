@@ -1,0 +1,280 @@
+"""The whole configuration of a run as frozen dataclasses. No TensorFlow here.
+
+`None` means "by data set" or "by mode"; `moe.defaults.resolve` fills it in once the data set is
+known. Field names are flag names. A field whose metadata says `identity=False` may change when a
+run is continued; all others identify the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moe.errors import UserError
+
+MODES = ("baseline", "gate", "experts", "separate", "joint", "staged")
+ROUTINGS = ("soft", "hard", "topk")
+EVALUATION_ROUTINGS = (*ROUTINGS, "oracle", "oracle_best", "random", "uniform", "baseline")
+EXPERT_HEADS = ("full", "group")
+BOOSTS = ("none", "scalar", "per_class")
+MIXTURE_LOSSES = ("likelihood", "expected")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+SCHEDULES = ("constant", "cosine", "triangular")
+AUGMENTATIONS = ("none", "flip", "flip_crop")
+MONITORS = ("accuracy", "loss")
+SPLITS = ("test", "validation")
+
+
+def _free(default: Any) -> Any:
+    """A field that may change when a run is continued."""
+    return dataclasses.field(default=default, metadata={"identity": False})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which examples."""
+
+    dataset: str = "auto"
+    data_dir: str | None = _free(None)
+    groups: str | None = None
+    validation_fraction: float = 0.1
+    train_examples: int | None = None
+    data_seed: int = 0
+    augment: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Which networks, and how they are put together."""
+
+    expert_head: str = "full"
+    baseline: bool = True
+    boost: str | None = None
+    gate_backbone: str | None = None
+    expert_backbone: str | None = None
+    baseline_backbone: str | None = None
+    routing: str = "soft"
+    top_k: int = 1
+    gate_temperature: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the joint loss."""
+
+    mixture_loss: str = "likelihood"
+    gate_supervision: float | None = None
+    baseline_loss: float | None = None
+    expert_loss: float | None = None
+    balance_loss: float | None = None
+    z_loss: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained."""
+
+    epochs: int | None = None
+    steps: int | None = None
+    patience: int | None = None
+    monitor: str = "accuracy"
+    batch_size: int | None = None
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeConfig:
+    """Where it runs and where it writes; none of it changes what is computed."""
+
+    workdir: str | None = _free(None)
+    gpus: int | None = _free(None)
+    require_gpus: bool = _free(False)
+    cpu_replicas: int = _free(1)
+    precision: str = _free("auto")
+    steps_per_loop: int | None = _free(None)
+    jit_compile: bool | None = _free(None)
+    checkpoint_seconds: float = _free(60.0)
+    checkpoint_steps: int = _free(0)
+    keep: int = _free(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A training run."""
+
+    mode: str = "joint"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The inverse of `to_dict`.
+
+        Raises:
+          UserError: a section or a field is missing or unknown (another version wrote it).
+        """
+        try:
+            sections = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
+            return cls(mode=values["mode"], **sections)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"the stored configuration does not fit this version ({error}); "
+                "use the version that wrote it, or another --workdir."
+            ) from error
+
+
+SECTIONS = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "loss": LossConfig,
+    "train": TrainConfig,
+    "runtime": RuntimeConfig,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """An evaluation of finished runs."""
+
+    workdir: str | None = None
+    compare: tuple[str, ...] = ()
+    routing: tuple[str, ...] = ()
+    eval_split: str = "test"
+    data_dir: str | None = None
+    precision: str | None = None
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        if bool(self.workdir) == bool(self.compare):
+            raise UserError("give --workdir=RUN to evaluate a run, or --compare=RUN_A,RUN_B.")
+        if self.compare and len(self.compare) < 2:
+            raise UserError(f"--compare={','.join(self.compare)}: name at least two runs.")
+        if self.compare and self.routing:
+            raise UserError(
+                "--compare reads what the runs themselves wrote; give --routing with --workdir."
+            )
+        for name in self.routing:
+            if name not in EVALUATION_ROUTINGS and not re.fullmatch(r"expert:.+", name):
+                raise UserError(
+                    f"--routing={name}: must be among {', '.join(EVALUATION_ROUTINGS)}, "
+                    "expert:NAME."
+                )
+        _one_of("eval_split", self.eval_split, SPLITS)
+        if self.precision is not None:
+            _one_of("precision", self.precision, PRECISIONS)
+        _positive("batch_size", self.batch_size)
+
+
+def _fail(name: str, value: Any, rule: str) -> None:
+    raise UserError(f"--{name}={value}: must be {rule}.")
+
+
+def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        _fail(name, value, "one of " + ", ".join(choices))
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and value > 0):
+        _fail(name, value, "greater than 0")
+
+
+def _not_negative(name: str, value: float | None) -> None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        _fail(name, value, "0 or more")
+
+
+def validate(config: Config) -> None:
+    """Checks every value by itself and those that depend on each other.
+
+    Raises:
+      UserError: names the flag, its value and the rule.
+    """
+    data, model, loss, train, runtime = (getattr(config, name) for name in SECTIONS)
+    _one_of("mode", config.mode, MODES)
+    _one_of("routing", model.routing, ROUTINGS)
+    _one_of("expert_head", model.expert_head, EXPERT_HEADS)
+    _one_of("mixture_loss", loss.mixture_loss, MIXTURE_LOSSES)
+    _one_of("precision", runtime.precision, PRECISIONS)
+    _one_of("optimizer", train.optimizer, OPTIMIZERS)
+    _one_of("schedule", train.schedule, SCHEDULES)
+    _one_of("monitor", train.monitor, MONITORS)
+    if model.boost is not None:
+        _one_of("boost", model.boost, BOOSTS)
+    if data.augment is not None:
+        _one_of("augment", data.augment, AUGMENTATIONS)
+    if not 0 < data.validation_fraction < 1:
+        _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
+    for section, names in (
+        (data, ("train_examples",)),
+        (model, ("top_k", "gate_temperature")),
+        (train, ("epochs", "steps", "batch_size", "learning_rate")),
+        (runtime, ("cpu_replicas", "steps_per_loop", "checkpoint_seconds", "keep")),
+    ):
+        for name in names:
+            _positive(name, getattr(section, name))
+    for section, names in (
+        (
+            loss,
+            ("gate_supervision", "baseline_loss", "expert_loss", "balance_loss", "z_loss"),
+        ),
+        (train, ("patience", "weight_decay", "seed")),
+        (data, ("data_seed",)),
+        (runtime, ("gpus", "checkpoint_steps")),
+    ):
+        for name in names:
+            _not_negative(name, getattr(section, name))
+    if data.groups is not None and re.match(r"none:|auto:", data.groups):
+        if not re.fullmatch(r"none:[1-9]\d{0,3}", data.groups):
+            _fail("groups", data.groups, "semantic, none:K with K from 1 to 9999, or a JSON file")
+    if not model.baseline and model.boost not in (None, "none"):
+        _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
+    if config.mode == "baseline" and not model.baseline:
+        raise UserError("--mode=baseline trains the baseline, which --nobaseline leaves out.")
+    if model.routing != "topk" and model.top_k != 1:
+        _fail("top_k", model.top_k, f"1 with --routing={model.routing}; use --routing=topk")
+    if loss.mixture_loss == "expected" and model.expert_head == "group":
+        if not model.baseline or model.boost == "none":
+            raise UserError(
+                "--mixture_loss=expected is infinite where an expert cannot name the class "
+                "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
+            )
+
+
+def identity_differences(old: Config, new: Config) -> list[str]:
+    """How `new` differs from `old` in what identifies a run, one phrase a field.
+
+    The length of a run may grow, unless the schedule's shape depends on it.
+    """
+    differences = []
+    if old.mode != new.mode:
+        differences.append(f"--mode={new.mode} (was {old.mode})")
+    for section in SECTIONS:
+        for field in dataclasses.fields(SECTIONS[section]):
+            before = getattr(getattr(old, section), field.name)
+            after = getattr(getattr(new, section), field.name)
+            if before == after or not field.metadata.get("identity", True):
+                continue
+            if field.name in ("epochs", "steps") and old.train.schedule == "constant":
+                if before is not None and after is not None and after > before:
+                    continue
+            differences.append(f"--{field.name}={after} (was {before})")
+    return differences

@@ -1,0 +1,120 @@
+"""Runs a mixture over a whole split, every example exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from moe import routing
+from moe.data.pipeline import Split, evaluation_batches
+from moe.models.mixture import Choose, MixtureOfExperts
+from moe.types import Batch
+
+
+class Answers(NamedTuple):
+    """A mixture's answers on N examples under one routing.
+
+    Attributes:
+      log_probs: `<float32>[N, L]`.
+      answer: `<int32>[N]`.
+      gate_log_probs: `<float32>[N, E]`.
+      expert: `<int32>[N]`, the chosen expert with the highest weight.
+    """
+
+    log_probs: np.ndarray
+    answer: np.ndarray
+    gate_log_probs: np.ndarray
+    expert: np.ndarray
+
+
+class Dense(NamedTuple):
+    """Everything that every network says about N examples; any routing can be made of it.
+
+    Attributes:
+      gate_log_probs: `<float32>[N, E]`.
+      expert_log_probs: `<float32>[N, E, L]`, each expert alone.
+      blend_log_probs: `<float32>[N, E, L]`, each expert blended with the baseline.
+      baseline_log_probs: `<float32>[N, L]`, or None.
+    """
+
+    gate_log_probs: np.ndarray
+    expert_log_probs: np.ndarray
+    blend_log_probs: np.ndarray
+    baseline_log_probs: np.ndarray | None
+
+
+def run_on_split(
+    function: Callable[[Batch], dict[str, tf.Tensor]], split: Split, batch_size: int
+) -> dict[str, np.ndarray]:
+    """Calls `function` on every batch and puts the real examples' rows together, in order.
+
+    Raises:
+      AssertionError: an example was lost or counted twice.
+    """
+    traced = tf.function(function, autograph=False)
+    columns: dict[str, list[np.ndarray]] = {}
+    seen = []
+    for batch in evaluation_batches(split, batch_size):
+        real = batch.weight.numpy() > 0
+        seen.append(batch.index.numpy()[real])
+        for name, values in traced(batch).items():
+            columns.setdefault(name, []).append(values.numpy()[real])
+    if not np.array_equal(np.concatenate(seen), np.arange(len(split))):
+        raise AssertionError("evaluation lost or repeated an example")
+    return {name: np.concatenate(values) for name, values in columns.items()}
+
+
+def predict_routed(
+    mixture: MixtureOfExperts, split: Split, batch_size: int, choose: Choose, execute: Callable
+) -> Answers:
+    """The mixture as it would be served: only the experts that the routing needs are run."""
+
+    def function(batch: Batch) -> dict[str, tf.Tensor]:
+        output = mixture.forward(batch.features, choose, execute, reference=False)
+        return {
+            "log_probs": output.log_probs,
+            "answer": output.answer,
+            "gate_log_probs": output.gate_log_probs,
+            "expert": favourite(output.routing),
+        }
+
+    return Answers(**run_on_split(function, split, batch_size))
+
+
+def predict_dense(mixture: MixtureOfExperts, split: Split, batch_size: int) -> Dense:
+    """Every network on every example."""
+
+    def function(batch: Batch) -> dict[str, tf.Tensor]:
+        output = mixture.forward(batch.features, routing.route_soft, routing.run_dense)
+        columns = {
+            "gate_log_probs": output.gate_log_probs,
+            "expert_log_probs": output.expert_log_probs,
+            "blend_log_probs": output.blend_log_probs,
+        }
+        if output.baseline_log_probs is not None:
+            columns["baseline_log_probs"] = output.baseline_log_probs
+        return columns
+
+    columns = run_on_split(function, split, batch_size)
+    return Dense(**{"baseline_log_probs": None} | columns)
+
+
+def predict_parts(
+    mixture: MixtureOfExperts, split: Split, batch_size: int, parts: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The given networks by themselves: `<float32>[N, L]` log-probabilities (gate: `[N, E]`)."""
+
+    def function(batch: Batch) -> dict[str, tf.Tensor]:
+        x = mixture.standardize(batch.features)
+        return {part: mixture.part_log_probs(part, x) for part in parts}
+
+    return run_on_split(function, split, batch_size)
+
+
+def favourite(chosen: routing.Routing) -> tf.Tensor:
+    """The chosen expert with the highest weight: `[S, K]` -> `<int32>[S]`."""
+    best = tf.argmax(chosen.log_weights, axis=1, output_type=tf.int32)
+    return tf.gather(chosen.expert_index, best, axis=1, batch_dims=1)

@@ -1,0 +1,73 @@
+"""What a trained mixture is worth: the numbers of `results.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from moe.data.pipeline import Split
+from moe.evaluate import metrics
+from moe.evaluate.predict import Answers, predict_parts, predict_routed
+from moe.models.mixture import MixtureOfExperts, Router
+from moe.taxonomy import Groups
+
+BATCH_SIZE = 512
+_NO_METRICS = {"accuracy": None, "nll": None, "ece": None}
+
+
+def summarize_mixture(answers: Answers, split: Split) -> dict[str, Any]:
+    """Accuracy, NLL, ECE and macro-F1 of a mixture's answers."""
+    return metrics.answer_metrics(answers.log_probs, answers.answer, split.examples.label)
+
+
+def evaluate_mixture(
+    mixture: MixtureOfExperts, split: Split, router: Router
+) -> tuple[dict[str, Any], Answers]:
+    """Runs the mixture as it would be served and sums it up."""
+    answers = predict_routed(mixture, split, BATCH_SIZE, router.evaluate, router.execute)
+    return summarize_mixture(answers, split), answers
+
+
+def evaluate_parts(
+    mixture: MixtureOfExperts,
+    split: Split,
+    groups: Groups,
+    parts: Sequence[str],
+    routed_to: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """The accuracy of every network by itself: the `parts` entry of `results.json`.
+
+    An expert is judged on its own group's examples; one without a named group on those that the
+    gate sends it (`routed_to`, `<int32>[N]`), and `None` where there is none.
+    """
+    heads = [part for part in parts if not part.startswith("combiner_")]
+    says = predict_parts(mixture, split, BATCH_SIZE, heads)
+    label = split.examples.label
+    right = {part: log_probs.argmax(axis=1) == label for part, log_probs in says.items()}
+    result: dict[str, Any] = {}
+    if "baseline" in right:
+        result["baseline"] = {"accuracy": float(right["baseline"].mean())}
+    if "gate" in says:
+        correct = says["gate"].argmax(axis=1) == split.group
+        result["gate"] = {"accuracy": float(correct.mean()) if groups.named else None}
+    own = split.group if groups.named else routed_to
+    experts = {}
+    for e, name in enumerate(groups.names):
+        if f"expert_{e}" in right:
+            mine = right[f"expert_{e}"][own == e]
+            experts[name] = {"accuracy": float(mine.mean()) if mine.size else None}
+    if experts:
+        result["experts"] = experts
+    return result
+
+
+def part_metrics(
+    mixture: MixtureOfExperts, split: Split, part: str | None
+) -> Mapping[str, float | None]:
+    """Accuracy, NLL and ECE of one network by itself; nothing but None without a part."""
+    if part is None:
+        return _NO_METRICS
+    log_probs = predict_parts(mixture, split, BATCH_SIZE, [part])[part]
+    return metrics.answer_metrics(log_probs, log_probs.argmax(axis=1), split.examples.label)

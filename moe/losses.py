@@ -1,0 +1,94 @@
+"""Losses of a mixture: pure functions on tensors; axes as in `moe.types`, everything float32.
+
+Each returns one number an example (`[S]`) or, for statistics of a batch, a scalar made from sums
+that the caller has already added up over all replicas.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from moe.types import Routing
+
+
+def pick(log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """The entry of the label: `[S, ..., L]`, `<int32>[S]` -> `[S, ...]`."""
+    middle = len(log_probs.shape) - 2
+    index = tf.reshape(label, tf.concat([tf.shape(label), tf.ones([middle + 1], tf.int32)], axis=0))
+    index = tf.broadcast_to(index, tf.concat([tf.shape(log_probs)[:-1], [1]], axis=0))
+    return tf.squeeze(tf.gather(log_probs, index, axis=-1, batch_dims=1 + middle), axis=-1)
+
+
+def cross_entropy(log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """`-log p(label)`: `<float32>[S, L]`, `<int32>[S]` -> `<float32>[S]`."""
+    return -pick(log_probs, label)
+
+
+def expected_loss(routing: Routing, blend_log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+    """`sum_k w_k * -log q_k(label)` (each expert is paid for its own answer): `<float32>[S]`."""
+    return -tf.reduce_sum(tf.exp(routing.log_weights) * pick(blend_log_probs, label), axis=1)
+
+
+def sampled_likelihood_loss(
+    gate_log_prob: tf.Tensor, expert_log_prob: tf.Tensor, fallback_log_prob: tf.Tensor
+) -> tf.Tensor:
+    """The loss of hard routing in joint training: `-log[g q(y) + (1 - g) r(y)]`.
+
+    The gate gets a gradient from one computed expert: it is right to insist (`g` up) where the
+    expert beats the fallback `r`.
+
+    Args:
+      gate_log_prob: `<float32>[S]`, log of the gate's probability of the expert that ran.
+      expert_log_prob: `<float32>[S]`, its blended log-probability of the label.
+      fallback_log_prob: `<float32>[S]`, the same of the baseline, or of the uniform distribution.
+
+    Returns:
+      `<float32>[S]`.
+    """
+    # log(1 - g) from log g; the clip keeps both logarithms finite where the gate is certain.
+    gate_log_prob = tf.minimum(gate_log_prob, -1e-6)
+    rest = tf.math.log(-tf.math.expm1(gate_log_prob))
+    return -tf.reduce_logsumexp(
+        tf.stack([gate_log_prob + expert_log_prob, rest + fallback_log_prob]), axis=0
+    )
+
+
+def expert_cross_entropy(
+    routing: Routing, expert_log_probs: tf.Tensor, label: tf.Tensor, own_expert: tf.Tensor
+) -> tf.Tensor:
+    """Cross-entropy of the expert that an example belongs to, 0 where that one did not run.
+
+    Args:
+      routing: the assignment, `[S, K]`.
+      expert_log_probs: `<float32>[S, K, L]`.
+      label: `<int32>[S]`.
+      own_expert: `<int32>[S]`, the expert that should learn the example.
+
+    Returns:
+      `<float32>[S]`.
+    """
+    own = routing.expert_index == own_expert[:, tf.newaxis]
+    # A group head cannot name a foreign class at all: where() keeps that from reaching the sum.
+    losses = tf.where(own, -pick(expert_log_probs, label), 0.0)
+    return tf.reduce_sum(losses, axis=1)
+
+
+def load_balancing_loss(counts: tf.Tensor, importance: tf.Tensor) -> tf.Tensor:
+    """`E * sum_e f_e P_e`: 1 when uniform, E at collapse (GShard 2006.16668, Switch 2101.03961).
+
+    Args:
+      counts: `<float32>[E]`, examples whose favourite is e, over the global batch; no gradient.
+      importance: `<float32>[E]`, the gate's probabilities summed over the global batch.
+
+    Returns:
+      `<float32>[]`.
+    """
+    num_experts = tf.cast(tf.size(counts), tf.float32)
+    load = tf.math.divide_no_nan(tf.stop_gradient(counts), tf.reduce_sum(counts))
+    share = tf.math.divide_no_nan(importance, tf.reduce_sum(importance))
+    return num_experts * tf.reduce_sum(load * share)
+
+
+def z_loss(gate_logits: tf.Tensor) -> tf.Tensor:
+    """`logsumexp(logits)^2`, keeps gate logits small (ST-MoE 2202.08906): `[S, E]` -> `[S]`."""
+    return tf.square(tf.reduce_logsumexp(tf.cast(gate_logits, tf.float32), axis=1))

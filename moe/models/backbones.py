@@ -1,0 +1,159 @@
+"""The networks that can be a gate, an expert or a baseline, by name.
+
+A builder takes the shape of one example's features and the number of outputs and returns a Keras
+model from `<float>[S, *input_shape]` to `<float32>[S, outputs]` logits. It is called under the
+run's dtype policy. `register` adds one; a name `package.module:function` imports one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Sequence
+
+import keras
+
+from moe.errors import UserError
+from moe.models.layers import Dropout
+
+Builder = Callable[[tuple[int, ...], int], keras.Model]
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Decorator: makes a builder available as `--gate_backbone=NAME` and its sisters."""
+
+    def add(builder: Builder) -> Builder:
+        _BUILDERS[name] = builder
+        return builder
+
+    return add
+
+
+def names() -> tuple[str, ...]:
+    """All registered names."""
+    return tuple(_BUILDERS)
+
+
+def find(name: str) -> Builder:
+    """The builder called `name`: registered, `mlp-64-32`, or `package.module:function`.
+
+    Raises:
+      UserError: there is none.
+    """
+    if name in _BUILDERS:
+        return _BUILDERS[name]
+    if re.fullmatch(r"mlp(-[1-9]\d*)+", name):
+        widths = [int(width) for width in name.split("-")[1:]]
+        return lambda input_shape, outputs: mlp(input_shape, outputs, widths)
+    if ":" in name:
+        module, _, function = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"backbone {name}: cannot be imported ({error}).") from error
+    raise UserError(
+        f"backbone {name}: must be one of {', '.join(names())}, mlp-WIDTH-WIDTH…, or "
+        "package.module:function."
+    )
+
+
+def build(name: str, input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """Builds the network and checks what it promises.
+
+    Raises:
+      UserError: it does not fit the features, or its outputs are not `[S, outputs]`.
+    """
+    builder = find(name)
+    try:
+        model = builder(input_shape, outputs)
+    except ValueError as error:
+        raise UserError(
+            f"backbone {name} does not fit features of shape {list(input_shape)} "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+    if not isinstance(model, keras.Model) or tuple(model.output_shape) != (None, outputs):
+        shape = getattr(model, "output_shape", type(model).__name__)
+        raise UserError(
+            f"backbone {name}: must return a Keras model with outputs (None, {outputs}), "
+            f"not {shape}."
+        )
+    return model
+
+
+def _head(x, outputs: int):
+    """Logits in float32 whatever the policy: probabilities are made of them."""
+    return keras.layers.Dense(outputs, dtype="float32", name="logits")(x)
+
+
+def _input(input_shape: tuple[int, ...]):
+    return keras.Input(input_shape, dtype=keras.config.dtype_policy().compute_dtype)
+
+
+def _convolutions(input_shape: tuple[int, ...], blocks: Sequence[Sequence[int]], rate: float):
+    """Blocks of 3x3 convolutions, each block followed by 2x2 max-pooling and dropout."""
+    inputs = x = _input(input_shape)
+    for widths in blocks:
+        for width in widths:
+            x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+        x = keras.layers.MaxPooling2D()(x)
+        x = Dropout(rate)(x)
+    return inputs, x
+
+
+@register("small")
+def small(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """The 2017 notebook's baseline and gate: 32-32, 64-64, dense 512 (27 M MACs on CIFAR-10)."""
+    inputs, x = _convolutions(input_shape, [[32, 32], [64, 64]], rate=0.25)
+    return _dense_top(inputs, x, outputs, width=512, rate=0.5)
+
+
+@register("deep")
+def deep(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """The 2017 notebook's expert: 32-32, 64-64, 128-128-128, dense 512 (49 M MACs)."""
+    inputs, x = _convolutions(input_shape, [[32, 32], [64, 64], [128, 128, 128]], rate=0.25)
+    return _dense_top(inputs, x, outputs, width=512, rate=0.5)
+
+
+@register("tiny")
+def tiny(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """A light convolutional net for quick runs: 16, 32, 64, dense 128 (3 M MACs on 32x32x3)."""
+    inputs, x = _convolutions(input_shape, [[16], [32], [64]], rate=0.0)
+    return _dense_top(inputs, x, outputs, width=128, rate=0.25)
+
+
+@register("pooled")
+def pooled(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """16, 32, 32, global average, linear: adds up its evidence, so it cannot serve two regions."""
+    inputs = x = _input(input_shape)
+    for width in (16, 32):
+        x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+        x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, _head(x, outputs), name="pooled")
+
+
+def _dense_top(inputs, x, outputs: int, *, width: int, rate: float) -> keras.Model:
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(width, activation="relu")(x)
+    x = Dropout(rate)(x)
+    return keras.Model(inputs, _head(x, outputs))
+
+
+def mlp(input_shape: tuple[int, ...], outputs: int, widths: Sequence[int]) -> keras.Model:
+    """Dense layers of the given widths with ReLU."""
+    inputs = x = _input(input_shape)
+    x = keras.layers.Flatten()(x)
+    for width in widths:
+        x = keras.layers.Dense(width, activation="relu")(x)
+    return keras.Model(inputs, _head(x, outputs))
+
+
+def combiner(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """Says how far an expert may overrule the baseline: flatten, dense, dropout .5, out.
+
+    Dense 512 for images, as in 2017; 32 for table rows.
+    """
+    inputs = x = _input(input_shape)
+    return _dense_top(inputs, x, outputs, width=512 if len(input_shape) == 3 else 32, rate=0.5)

@@ -1,0 +1,87 @@
+"""From a configuration to a built mixture whose weights depend on nothing but the seed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+from moe import randomness
+from moe.config import Config
+from moe.models import backbones
+from moe.models.mixture import MixtureOfExperts
+from moe.taxonomy import Groups
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Builds Keras layers under the policy `name`, then puts the old one back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_mixture(
+    config: Config,
+    groups: Groups,
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    policy: str = "float32",
+) -> MixtureOfExperts:
+    """Builds every network of the mixture.
+
+    Each network's initial weights depend on the seed and on its own name only, never on the order
+    of creation: the baseline of a separate run is the baseline of a joint one.
+
+    Args:
+      config: fully resolved (`moe.defaults.resolve`).
+      groups: one expert each.
+      input_shape: shape of one example's features.
+      num_classes: L.
+      policy: a Keras dtype policy name.
+    """
+    model, seed = config.model, config.train.seed
+
+    def network(part: str, builder, outputs: int) -> keras.Model:
+        keras.utils.set_random_seed(randomness.seed_pair(seed, "initialise", part)[0])
+        return builder(input_shape, outputs)
+
+    def named(backbone: str):
+        return lambda shape, outputs: backbones.build(backbone, shape, outputs)
+
+    group_of_class = groups.group_of_class if model.expert_head == "group" else None
+    experts = range(len(groups.names))
+    with dtype_policy(policy):
+        mixture = MixtureOfExperts(
+            gate=network("gate", named(model.gate_backbone), len(groups.names)),
+            experts=[
+                network(
+                    f"expert_{e}",
+                    named(model.expert_backbone),
+                    group_of_class.count(e) if group_of_class else num_classes,
+                )
+                for e in experts
+            ],
+            num_classes=num_classes,
+            baseline=network("baseline", named(model.baseline_backbone), num_classes)
+            if model.baseline
+            else None,
+            combiners=[
+                network(
+                    f"combiner_{e}",
+                    backbones.combiner,
+                    num_classes if model.boost == "per_class" else 1,
+                )
+                for e in experts
+            ]
+            if model.boost != "none"
+            else [],
+            group_of_class=group_of_class,
+            gate_temperature=model.gate_temperature,
+        )
+        mixture.build((None, *input_shape))
+    return mixture

@@ -1,0 +1,102 @@
+"""Small Keras layers that the networks are made of."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from moe import randomness
+
+
+def keep_mask(shape: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
+    """An independent coin for every element: `<bool>[*shape]`, True with probability 1 - rate.
+
+    One 32-bit random word decides four elements (two where `rate` is no multiple of 1/256), which
+    costs a fraction of one float draw an element.
+
+    Args:
+      shape: `<int32>[rank]`.
+      rate: share to drop; carried out to 1/65536.
+      key: `<int32>[2]`.
+    """
+    bits, lane = (8, tf.uint8) if (rate * 256).is_integer() else (16, tf.uint16)
+    lanes = 32 // bits
+    size = tf.reduce_prod(shape)
+    words = tf.random.stateless_uniform(
+        [(size + lanes - 1) // lanes],
+        key,
+        minval=None,
+        maxval=None,
+        dtype=tf.uint32,
+        alg="philox",
+    )
+    draws = tf.reshape(tf.bitcast(words, lane), [-1])[:size]
+    threshold = tf.constant(round(rate * 2**bits), lane)
+    return tf.reshape(draws >= threshold, shape)
+
+
+@keras.saving.register_keras_serializable("moe")
+class Dropout(keras.layers.Layer):
+    """Dropout (Srivastava et al. 2014) whose mask is a function of the step's key.
+
+    Inside `moe.randomness.key_scope` the mask depends on seed, step, replica and position in the
+    network only, so a continued run drops what an uninterrupted one would have dropped.
+    """
+
+    def __init__(self, rate: float, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must be in [0, 1), got {rate}.")
+        self.rate = float(rate)
+        self.supports_masking = True
+
+    def call(self, inputs, training: bool = False):
+        """`[S, ...]` -> the same shape and dtype; scaled by `1 / (1 - rate)` where kept."""
+        if not training or self.rate == 0:
+            return inputs
+        keep = keep_mask(tf.shape(inputs), self.rate, randomness.next_key())
+        return inputs * (tf.cast(keep, inputs.dtype) * (1 / (1 - self.rate)))
+
+    def compute_output_shape(self, input_shape):
+        """Unchanged."""
+        return input_shape
+
+    def get_config(self):
+        """For serialisation."""
+        return super().get_config() | {"rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("moe")
+class Standardize(keras.layers.Layer):
+    """`(x - mean) / deviation` over the last axis, in float32, then the compute dtype.
+
+    The two statistics are weights, so they travel with checkpoints and exports.
+    """
+
+    def build(self, input_shape) -> None:
+        """One mean and one deviation a channel or column."""
+        width = (int(input_shape[-1]),)
+        make = {"shape": width, "trainable": False, "dtype": "float32"}
+        self.mean = self.add_weight(name="mean", initializer="zeros", **make)
+        self.deviation = self.add_weight(name="deviation", initializer="ones", **make)
+        super().build(input_shape)
+
+    def call(self, inputs):
+        """`<uint8 or float>[S, ..., D]` -> `<compute dtype>[S, ..., D]`."""
+        x = tf.cast(inputs, tf.float32)
+        mean, deviation = (tf.cast(v.value, tf.float32) for v in (self.mean, self.deviation))
+        return tf.cast((x - mean) / deviation, self.compute_dtype)
+
+    def fit(self, features: np.ndarray) -> None:
+        """Takes the statistics of training examples, `[N, ..., D]`; constant columns stay as is."""
+        axes = tuple(range(features.ndim - 1))
+        mean = features.mean(axis=axes, dtype=np.float64)
+        # In chunks: a float64 copy of 50,000 images would take over a gigabyte.
+        squares = sum(
+            np.square(chunk - mean, dtype=np.float64).sum(axis=axes)
+            for chunk in np.array_split(features, max(1, len(features) // 5_000))
+        )
+        deviation = np.sqrt(squares / (features.size / features.shape[-1]))
+        self.mean.assign(mean.astype(np.float32))
+        self.deviation.assign(np.where(deviation > 0, deviation, 1.0).astype(np.float32))

@@ -1,0 +1,193 @@
+"""Routing: who answers, how rows get to the experts and back, how the answers are pooled.
+
+Pure functions on tensors; axes as in `moe.types`. Everything here is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from moe.types import IMPOSSIBLE, Routing
+
+# --- choosing ---------------------------------------------------------------------------------
+
+
+def gate_log_probabilities(gate_logits: tf.Tensor) -> tf.Tensor:
+    """`g(e|x)` in logarithms: `<float>[S, E]` -> `<float32>[S, E]`."""
+    return tf.nn.log_softmax(tf.cast(gate_logits, tf.float32))
+
+
+def route_soft(gate_log_probs: tf.Tensor) -> Routing:
+    """Every expert answers, weighted by the gate (Jacobs et al. 1991): K = E."""
+    experts = tf.range(tf.shape(gate_log_probs)[1], dtype=tf.int32)
+    return Routing(
+        expert_index=tf.broadcast_to(experts, tf.shape(gate_log_probs)),
+        log_weights=gate_log_probs,
+    )
+
+
+def route_to(expert: tf.Tensor) -> Routing:
+    """The one expert named for each example answers alone: `<int>[S]` -> K = 1."""
+    chosen = tf.cast(expert, tf.int32)[:, tf.newaxis]
+    return Routing(expert_index=chosen, log_weights=tf.zeros(tf.shape(chosen)))
+
+
+def route_hard(gate_log_probs: tf.Tensor) -> Routing:
+    """The gate's favourite answers alone; the first of equals."""
+    return route_to(tf.argmax(gate_log_probs, axis=1, output_type=tf.int32))
+
+
+def route_sampled(gate_log_probs: tf.Tensor, key: tf.Tensor) -> Routing:
+    """One expert drawn from the gate's distribution answers alone (training of hard routing)."""
+    drawn = tf.random.stateless_categorical(gate_log_probs, 1, seed=key, dtype=tf.int32)
+    return route_to(drawn[:, 0])
+
+
+def route_top_k(gate_log_probs: tf.Tensor, k: int) -> Routing:
+    """The `k` favourites answer, their weights renormalised to sum to 1."""
+    log_probs, experts = tf.math.top_k(gate_log_probs, k=k)
+    return Routing(expert_index=experts, log_weights=tf.nn.log_softmax(log_probs))
+
+
+def route_uniform(gate_log_probs: tf.Tensor) -> Routing:
+    """Every expert answers with the same weight, whatever the gate says."""
+    return route_soft(tf.nn.log_softmax(tf.zeros_like(gate_log_probs)))
+
+
+# --- dispatch and combine ---------------------------------------------------------------------
+
+
+def run_routed(
+    routing: Routing, inputs: Sequence[tf.Tensor], branches: Sequence[Callable], widths: Sequence
+) -> tuple[tf.Tensor, ...]:
+    """Runs each expert on exactly the rows that are routed to it (gather, run, scatter).
+
+    The rows that all experts together process sum to `S * K`, whatever the number of experts. An
+    expert without a row is not run at all.
+
+    Args:
+      routing: the assignment, `[S, K]`.
+      inputs: tensors `[S, ...]` that the branches need.
+      branches: E functions of `(*inputs of n rows)` -> tuple of `<float32>[n, width]`.
+      widths: the width of each output.
+
+    Returns:
+      One `<float32>[S, K, width]` for each of `widths`.
+    """
+    num_chosen = tf.shape(routing.expert_index)[1]
+    assigned = tf.reshape(routing.expert_index, [-1])  # [S * K]
+    # A stable sort by expert puts each expert's rows together: one gather there, one back.
+    order = tf.argsort(assigned, stable=True)
+    counts = tf.math.bincount(assigned, minlength=len(branches), maxlength=len(branches))
+    rows = order // num_chosen
+    dispatched = [tf.split(tf.gather(x, rows), counts, num=len(branches)) for x in inputs]
+    results = []
+    for e, branch in enumerate(branches):
+        mine = [parts[e] for parts in dispatched]
+
+        def run(branch=branch, mine=mine):
+            return tuple(branch(*mine))
+
+        def skip():
+            # Convolutions and batch statistics fail on an empty batch.
+            return tuple(tf.zeros([0, width]) for width in widths)
+
+        results.append(tf.cond(counts[e] > 0, run, skip))
+    back = tf.math.invert_permutation(order)
+    shape = tf.shape(routing.expert_index)
+    return tuple(
+        tf.reshape(tf.gather(tf.concat(column, axis=0), back), tf.concat([shape, [width]], axis=0))
+        for width, column in zip(widths, zip(*results, strict=True), strict=True)
+    )
+
+
+def run_dense(
+    routing: Routing, inputs: Sequence[tf.Tensor], branches: Sequence[Callable], widths: Sequence
+) -> tuple[tf.Tensor, ...]:
+    """The same as `run_routed`, every expert on every row: the reference, and soft routing."""
+    del widths
+    results = [branch(*inputs) for branch in branches]
+    return tuple(
+        tf.gather(tf.stack(column, axis=1), routing.expert_index, axis=1, batch_dims=1)
+        for column in zip(*results, strict=True)
+    )
+
+
+def expert_counts(expert_index: tf.Tensor, num_experts: int) -> tf.Tensor:
+    """How many assignments each expert got: `<int32>[S, K]` -> `<float32>[E]`."""
+    return tf.reduce_sum(tf.one_hot(expert_index, num_experts, dtype=tf.float32), axis=[0, 1])
+
+
+# --- pooling ----------------------------------------------------------------------------------
+
+
+def masked_log_softmax(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Log-softmax over the allowed entries, `IMPOSSIBLE` elsewhere, gradient 0 there.
+
+    Args:
+      logits: `<float>[..., L]`.
+      mask: `<bool>[L]` or `[..., L]`, True where allowed.
+    """
+    impossible = tf.fill(tf.shape(logits), IMPOSSIBLE)
+    masked = tf.where(mask, tf.cast(logits, tf.float32), impossible)
+    return tf.where(mask, tf.nn.log_softmax(masked), impossible)
+
+
+def blend_log_probabilities(
+    baseline_log_probs: tf.Tensor, expert_log_probs: tf.Tensor, boost_logits: tf.Tensor
+) -> tf.Tensor:
+    """`q(y) ~ (1 - a) b(y) + a f(y)` with `a = sigmoid(boost_logits)`, renormalised over y.
+
+    Args:
+      baseline_log_probs, expert_log_probs: `<float32>[S, L]`.
+      boost_logits: `<float>[S, 1]` (one `a` an example) or `[S, L]` (one a class).
+
+    Returns:
+      `<float32>[S, L]`, normalised.
+    """
+    boost_logits = tf.cast(boost_logits, tf.float32)
+    blended = _log_add_exp(
+        tf.math.log_sigmoid(-boost_logits) + baseline_log_probs,
+        tf.math.log_sigmoid(boost_logits) + expert_log_probs,
+    )
+    return tf.nn.log_softmax(blended)
+
+
+def _log_add_exp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_logsumexp(tf.stack([a, b]), axis=0)
+
+
+def pool(routing: Routing, blend_log_probs: tf.Tensor) -> tf.Tensor:
+    """`log p(y|x) = log sum_k w_k q_k(y|x)`: `[S, K]`, `[S, K, L]` -> `<float32>[S, L]`."""
+    return tf.reduce_logsumexp(routing.log_weights[:, :, tf.newaxis] + blend_log_probs, axis=1)
+
+
+def pool_spread(
+    routing: Routing,
+    gate_log_probs: tf.Tensor,
+    expert_log_probs: tf.Tensor,
+    group_of_class: tf.Tensor,
+) -> tf.Tensor:
+    """Pooling for group heads without a baseline, where no expert can speak of other groups.
+
+    `p(y) = g(e) f_e(y)` if the expert `e` of y's group was run, else `g(e) / |classes of e|`: the
+    mass that the gate leaves to a group that was not computed is spread evenly over its classes.
+
+    Args:
+      routing: the assignment, `[S, K]`.
+      gate_log_probs: `<float32>[S, E]`.
+      expert_log_probs: `<float32>[S, K, L]`, `IMPOSSIBLE` outside of each expert's group.
+      group_of_class: `<int32>[L]`.
+
+    Returns:
+      `<float32>[S, L]`; sums to 1 because the gate does. With K = E it is the soft mixture.
+    """
+    num_experts = tf.shape(gate_log_probs)[1]
+    sizes = tf.math.bincount(group_of_class, minlength=num_experts, dtype=tf.float32)
+    even = -tf.math.log(tf.gather(sizes, group_of_class))  # [L]
+    gate = tf.gather(gate_log_probs, group_of_class, axis=1)  # [S, L]
+    ran = tf.reduce_any(routing.expert_index[:, :, tf.newaxis] == group_of_class, axis=1)
+    inside = tf.reduce_max(expert_log_probs, axis=1)  # at most one expert can speak of a class
+    return gate + tf.where(ran, inside, tf.broadcast_to(even, tf.shape(inside)))

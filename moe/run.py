@@ -1,0 +1,252 @@
+"""`train.py`: one run from its configuration to its results."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+
+from moe.config import Config, identity_differences
+from moe.errors import UserError
+from moe.evaluate import metrics, summary
+from moe.evaluate.predict import Answers
+from moe.evaluate.tables import format_table, percent
+from moe.files import read_json, write_json
+from moe.models import cost
+from moe.models.mixture import MixtureOfExperts, make_router
+from moe.provenance import provenance
+from moe.train.checkpoint import CheckpointStore
+from moe.train.context import Context, Data, Meter
+from moe.train.devices import choose_strategy
+from moe.train.precision import choose_precision
+from moe.train.progress import Reporter
+from moe.train.signals import Stopped, stop_on_signals
+from moe.train.stages import Stage, stages_of
+from moe.train.state import model_variables
+from moe.train.trainer import train_stages
+from moe.workspace import Workspace, open_workspace
+
+PARTIAL_MODES = ("baseline", "gate", "experts")
+
+
+def train(config: Config) -> int:
+    """Trains (or continues, or just reports) a run.
+
+    Returns:
+      The exit code.
+
+    Raises:
+      UserError: something the user can mend.
+    """
+    strategy = choose_strategy(config.runtime)
+    precision = choose_precision(config.runtime.precision)
+    workspace = open_workspace(config)
+    config = workspace.config
+    workdir = _open_workdir(config)
+    if (workdir / "results.json").exists():
+        print_results(read_json(workdir / "results.json"), workdir)
+        return 0
+    facts = provenance()
+    write_json(
+        workdir / "config.json",
+        {"config": config.to_dict(), "precision": precision.policy, **facts},
+    )
+    reporter = Reporter(workdir / "metrics.jsonl")
+    reporter.say(
+        f"{config.mode} on {workspace.source.name}: {len(workspace.train):,} training and "
+        f"{len(workspace.validation):,} validation examples; {facts['device']}; "
+        f"{precision.policy} ({precision.reason}); {workdir}"
+    )
+    if workspace.source.note:
+        reporter.say(workspace.source.note)
+    mixture = workspace.build(strategy, precision.policy)
+    mixture.standardize.fit(workspace.train.examples.features)
+    stages = stages_of(config, workspace.groups, list(mixture.parts()))
+    started = time.perf_counter()
+    with stop_on_signals() as stop:
+        context = Context(
+            config,
+            mixture,
+            workspace.groups,
+            Data(workspace.train, workspace.validation),
+            strategy,
+            CheckpointStore(workdir / "checkpoints", config.runtime.keep),
+            reporter,
+            stop,
+        )
+        try:
+            finished = train_stages(context, stages)
+        except Stopped as stopped:
+            reporter.end_epoch()
+            reporter.say(f"stopped ({stopped}); continue with: {facts['command']}")
+            return stopped.exit_code
+        parts = sorted({part for stage in stages for part in stage.parts})
+        CheckpointStore(workdir / "best", keep=1).save(
+            1, model_variables(mixture, parts), {"parts": parts}
+        )
+        results = _evaluate(workspace, mixture, stages, workdir)
+    results |= _accounts(config, mixture, finished, context.meter)
+    results |= {"precision": precision.policy, "seed": config.train.seed, **facts}
+    results["wall_seconds"] = time.perf_counter() - started
+    write_json(workdir / "results.json", results)
+    reporter.close()
+    print_results(results, workdir)
+    return 0
+
+
+def _open_workdir(config: Config) -> pathlib.Path:
+    """Makes the folder, or checks that the run in it is the same one.
+
+    Raises:
+      UserError: another run lives there, or the folder cannot be made.
+    """
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    workdir = pathlib.Path(
+        config.runtime.workdir or f"runs/{config.mode}-{config.data.dataset}-{now}"
+    )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
+    if not os.access(workdir, os.W_OK):
+        raise UserError(f"--workdir={workdir}: is not writable.")
+    if (workdir / "config.json").exists():
+        stored = read_json(workdir / "config.json")
+        old = Config.from_dict(stored["config"])
+        differences = identity_differences(old, config)
+        if differences:
+            raise UserError(
+                f"--workdir={workdir} holds another run: {', '.join(differences)}; "
+                "use another --workdir, or the flags of that run."
+            )
+    return workdir
+
+
+def _evaluate(
+    workspace: Workspace, mixture: MixtureOfExperts, stages: list[Stage], workdir: pathlib.Path
+) -> dict[str, Any]:
+    """The final evaluation: the only place of a run that opens the test split."""
+    config, groups = workspace.config, workspace.groups
+    parts = sorted({part for stage in stages for part in stage.parts})
+    test = workspace.open_test()
+    results = {
+        "dataset": workspace.source.name,
+        "note": workspace.source.note,
+        "mode": config.mode,
+        "routing": config.model.routing,
+        "classes": list(workspace.source.classes),
+        "groups": list(groups.names),
+        "examples": {
+            "train": len(workspace.train),
+            "validation": len(workspace.validation),
+            "test": len(test),
+        },
+    }
+    if config.mode in PARTIAL_MODES:
+        part = "baseline" if config.mode == "baseline" else None
+        return results | {
+            "validation": summary.part_metrics(mixture, workspace.validation, part),
+            "test": summary.part_metrics(mixture, test, part),
+            "parts": summary.evaluate_parts(mixture, test, groups, parts),
+            "routing_metrics": {},
+        }
+    router = make_router(config.model.routing, config.model.top_k)
+    validation, _ = summary.evaluate_mixture(mixture, workspace.validation, router)
+    on_test, answers = summary.evaluate_mixture(mixture, test, router)
+    gate_probabilities = np.exp(answers.gate_log_probs)
+    write_predictions(workdir / "predictions.npz", answers, test)
+    return results | {
+        "validation": validation,
+        "test": on_test,
+        "parts": summary.evaluate_parts(mixture, test, groups, parts, answers.expert),
+        "routing_metrics": metrics.routing_metrics(
+            gate_probabilities, answers.expert, test.examples.label, test.group
+        ),
+    }
+
+
+def write_predictions(path: pathlib.Path, answers: Answers, split) -> None:
+    """`predictions.npz`: one row an example, in the order of the split."""
+    np.savez_compressed(
+        path,
+        index=np.arange(len(split), dtype=np.int32),
+        label=split.examples.label,
+        group=split.group,
+        probabilities=np.exp(answers.log_probs),
+        answer=answers.answer,
+        gate_probabilities=np.exp(answers.gate_log_probs),
+        expert=answers.expert,
+    )
+
+
+def _accounts(
+    config: Config, mixture: MixtureOfExperts, finished: list[dict[str, Any]], meter: Meter
+) -> dict[str, Any]:
+    """What the run cost: time, parameters, MACs, speed."""
+    chosen = {"soft": mixture.num_experts, "hard": 1, "topk": config.model.top_k}
+    num_chosen = chosen[config.model.routing]
+    costs = cost.part_costs(mixture)
+    active = cost.active_cost(mixture, num_chosen)
+    examples = sum(stage["examples"] for stage in finished)
+    seconds = sum(stage["seconds"] for stage in finished)
+    for stage in finished:
+        routed = 1 if stage["kind"] == "blend" else num_chosen
+        stage["macs"] = stage["examples"] * cost.stage_macs(
+            mixture, stage["kind"], stage["parts"], routed
+        )
+    return {
+        "epochs": sum(stage["epochs"] for stage in finished),
+        "stages": finished,
+        "train_seconds": seconds,
+        "compile_seconds": meter.compile_seconds,
+        "params": {
+            "total": sum(c.parameters for c in costs.values()),
+            "active": active.parameters,
+        },
+        "macs_per_example": {"total": sum(c.macs for c in costs.values()), "active": active.macs},
+        "macs_spent": sum(stage["macs"] for stage in finished),
+        "throughput": {
+            "examples_per_second": examples / seconds if seconds else None,
+            "step_ms_p50": meter.step_milliseconds(50),
+            "step_ms_p95": meter.step_milliseconds(95),
+        },
+    }
+
+
+def print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
+    """The final table, and how to go on."""
+    title = f"{results['mode']} on {results['dataset']}, seed {results['seed']}"
+    rows = []
+    parts = results["parts"]
+    if "baseline" in parts:
+        rows.append(("baseline", percent(parts["baseline"]["accuracy"])))
+    if parts.get("gate", {}).get("accuracy") is not None:
+        rows.append(("gate", percent(parts["gate"]["accuracy"])))
+    for name, part in parts.get("experts", {}).items():
+        rows.append((f"expert {name} (own group)", percent(part["accuracy"])))
+    if results["mode"] not in PARTIAL_MODES:
+        test = results["test"]
+        rows.append((f"mixture, {results['routing']}", percent(test["accuracy"])))
+        rows.append(("  NLL", f"{test['nll']:.4f}"))
+        rows.append(("  ECE", f"{test['ece']:.4f}"))
+    speed = results["throughput"]["examples_per_second"]
+    print(f"\n{title}: test split")
+    print(format_table(("", "accuracy %"), rows))
+    if results["note"]:
+        print(results["note"])
+    print(
+        f"{results['train_seconds']:.0f} s of training"
+        + (f", {speed:,.0f} examples/s" if speed else "")
+        + f"; {results['device']}, {results['precision']}"
+    )
+    print(f"\ncontinue: {results['command']}" + _workdir_hint(results["command"], workdir))
+    if results["mode"] not in PARTIAL_MODES:
+        print(f"evaluate: python eval.py --workdir={workdir}")
+
+
+def _workdir_hint(command: str, workdir: pathlib.Path) -> str:
+    return "" if "--workdir" in command else f" --workdir={workdir}"

@@ -1,0 +1,96 @@
+"""What every stage of a run works with, and where the run stands."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from moe.config import Config
+from moe.data.pipeline import Split
+from moe.models.mixture import MixtureOfExperts
+from moe.taxonomy import Groups
+from moe.train.checkpoint import CheckpointStore
+from moe.train.progress import Reporter
+from moe.train.signals import StopRequest
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; stored with every checkpoint, so plain numbers and lists only.
+
+    Attributes:
+      stage: number of the running stage.
+      step: steps done in it; with the seed this is the whole position in the data.
+      total_steps: steps done in all stages.
+      sums: metric sums over the running epoch.
+      best_score, best_epoch: of the running stage, by validation.
+      seconds: spent in training loops of the running stage.
+      finished: one record a finished stage.
+    """
+
+    stage: int = 0
+    step: int = 0
+    total_steps: int = 0
+    sums: list[float] = dataclasses.field(default_factory=list)
+    best_score: float | None = None
+    best_epoch: int = 0
+    seconds: float = 0.0
+    finished: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The examples of a run; the test split is not among them."""
+
+    train: Split
+    validation: Split
+
+
+@dataclasses.dataclass
+class Meter:
+    """Speed of training loops, compilation apart."""
+
+    compile_seconds: float = 0.0
+    windows: list[tuple[int, float]] = dataclasses.field(default_factory=list)
+
+    def add(self, steps: int, seconds: float) -> None:
+        """Notes one loop."""
+        self.windows.append((steps, seconds))
+
+    def step_milliseconds(self, percentile: float) -> float | None:
+        """Percentile of the step time over all loops; the first loop (warm-up) is left out."""
+        windows = self.windows[1:] or self.windows
+        if not windows:
+            return None
+        steps, seconds = np.asarray(windows).T
+        return float(np.percentile(np.repeat(seconds / steps, steps.astype(int)), percentile)) * 1e3
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """Everything that stages share.
+
+    Attributes:
+      config: fully resolved.
+      mixture: built under `strategy`.
+      groups: one expert each.
+      data: training and validation examples.
+      strategy: the default one on a single device.
+      store: where checkpoints go.
+      reporter: what a person sees.
+      stop: looked at wherever everything is saved.
+      meter: speed, filled while training.
+    """
+
+    config: Config
+    mixture: MixtureOfExperts
+    groups: Groups
+    data: Data
+    strategy: tf.distribute.Strategy
+    store: CheckpointStore
+    reporter: Reporter
+    stop: StopRequest
+    meter: Meter = dataclasses.field(default_factory=Meter)

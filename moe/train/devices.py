@@ -1,0 +1,74 @@
+"""Where a run computes: one device (no strategy) or several replicas."""
+
+from __future__ import annotations
+
+import os
+
+import tensorflow as tf
+from absl import logging
+
+from moe.config import RuntimeConfig
+from moe.errors import UserError
+
+
+def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
+    """The strategy for `--gpus` and `--cpu_replicas`; one device gets TensorFlow's default one.
+
+    Must be called before TensorFlow has initialised its devices.
+
+    Raises:
+      UserError: fewer GPUs than asked for and `--require_gpus`, or devices were already set up.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    wanted = len(gpus) if runtime.gpus is None else runtime.gpus
+    if wanted > len(gpus):
+        message = f"--gpus={wanted}: {len(gpus)} visible"
+        if runtime.require_gpus:
+            raise UserError(f"{message}; lower --gpus or leave out --require_gpus.")
+        logging.warning(
+            "%s; going on with %s.", message, f"{len(gpus)} GPUs" if gpus else "the CPU"
+        )
+    gpus = gpus[:wanted]
+    try:
+        tf.config.set_visible_devices(gpus, "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if not gpus and runtime.cpu_replicas > 1:
+            _split_cpu(runtime.cpu_replicas)
+    except RuntimeError as error:
+        raise UserError(f"the devices cannot be set up any more ({error}).") from error
+    if len(gpus) > 1:
+        return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(len(gpus))])
+    if not gpus and runtime.cpu_replicas > 1:
+        return tf.distribute.MirroredStrategy([f"CPU:{n}" for n in range(runtime.cpu_replicas)])
+    return tf.distribute.get_strategy()
+
+
+def _split_cpu(replicas: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or []) != replicas:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
+        )
+
+
+def describe_device() -> str:
+    """What computes, in words: `CPU AMD EPYC, 2 threads` or `2 x NVIDIA H100`."""
+    gpus = tf.config.get_visible_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+        return name if len(gpus) == 1 else f"{len(gpus)} x {name}"
+    return f"CPU {_cpu_name()}, {threads()} threads"
+
+
+def threads() -> int:
+    """How many threads one operation may use."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(ln.partition(":")[2].strip() for ln in lines if ln.startswith("model name"))
+    except (OSError, StopIteration):
+        return "unknown"

@@ -1,0 +1,247 @@
+"""What a stage minimises. One object a kind of stage; none of them knows about the others.
+
+`train` is called inside a replica with that replica's share of the batch; sums are divided by the
+global batch size, so that gradients add up over replicas. `evaluate` is called on one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+import tensorflow as tf
+
+from moe import losses, routing
+from moe.config import Config, LossConfig
+from moe.models.mixture import MixtureOfExperts, Router, make_router
+from moe.taxonomy import Groups
+from moe.train.stages import Stage
+from moe.types import Batch, MixtureOutput
+
+
+class Outcome(NamedTuple):
+    """What an objective says about a training batch.
+
+    Attributes:
+      loss: `<float32>[]`, to be summed over replicas.
+      sums: `<float32>[M]`, one a metric name: sums over the replica's examples. The last one is
+        the number of examples.
+      load: `<float32>[E]`, assignments of each expert, or None where every part always learns.
+    """
+
+    loss: tf.Tensor
+    sums: tf.Tensor
+    load: tf.Tensor | None
+
+
+class Judgement(NamedTuple):
+    """How well each example of a batch was answered: `<bool>[S]` and `<float32>[S]`."""
+
+    correct: tf.Tensor
+    nll: tf.Tensor
+
+
+class Objective(Protocol):
+    """The interface that the training step and the validation use."""
+
+    metric_names: tuple[str, ...]
+
+    def train(self, batch: Batch, global_batch_size: int) -> Outcome:
+        """Loss and metrics of a training batch."""
+
+    def evaluate(self, batch: Batch) -> Judgement:
+        """Answers at evaluation: no noise, nothing dropped."""
+
+
+class PartObjective:
+    """Cross-entropy of one network by itself: a gate names the group, the others the class."""
+
+    metric_names = ("loss", "accuracy", "examples")
+
+    def __init__(self, mixture: MixtureOfExperts, part: str) -> None:
+        self._mixture = mixture
+        self._part = part
+
+    def train(self, batch: Batch, global_batch_size: int) -> Outcome:
+        judged = self._judge(batch, training=True)
+        sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
+        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=None)
+
+    def evaluate(self, batch: Batch) -> Judgement:
+        return self._judge(batch, training=False)
+
+    def _judge(self, batch: Batch, training: bool) -> Judgement:
+        x = self._mixture.standardize(batch.features)
+        log_probs = self._mixture.part_log_probs(self._part, x, training)
+        return _judge(log_probs, batch.group if self._part == "gate" else batch.label)
+
+
+class BlendObjective:
+    """The combiners behind the frozen gate's argmax: NLL of the one blend that answers."""
+
+    metric_names = ("loss", "accuracy", "examples")
+
+    def __init__(self, mixture: MixtureOfExperts) -> None:
+        self._mixture = mixture
+        self._parts = frozenset(f"combiner_{e}" for e in range(mixture.num_experts))
+
+    def train(self, batch: Batch, global_batch_size: int) -> Outcome:
+        output = self._forward(batch, self._parts)
+        judged = _judge(output.log_probs, batch.label)
+        sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
+        load = routing.expert_counts(output.routing.expert_index, self._mixture.num_experts)
+        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=load)
+
+    def evaluate(self, batch: Batch) -> Judgement:
+        return _judge(self._forward(batch, frozenset()).log_probs, batch.label)
+
+    def _forward(self, batch: Batch, parts: frozenset[str]) -> MixtureOutput:
+        return self._mixture.forward(
+            batch.features, routing.route_hard, routing.run_routed, train_parts=parts
+        )
+
+
+class JointObjective:
+    """Everything at once, end to end.
+
+    Args:
+      mixture: the model.
+      router: soft, hard or top-k.
+      weights: of the single terms; each term is also logged by its own name.
+      named: whether `Batch.group` names each example's expert; else an expert's own examples are
+        those that the gate would give it.
+    """
+
+    metric_names = (
+        "loss",
+        "nll",
+        "gate_loss",
+        "baseline_loss",
+        "expert_loss",
+        "z_loss",
+        "balance_loss",
+        "accuracy",
+        "gate_accuracy",
+        "examples",
+    )
+
+    def __init__(
+        self, mixture: MixtureOfExperts, router: Router, weights: LossConfig, named: bool
+    ) -> None:
+        self._mixture = mixture
+        self._router = router
+        self._weights = weights
+        self._named = named
+        self._parts = frozenset(mixture.parts())
+        self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
+
+    def train(self, batch: Batch, global_batch_size: int) -> Outcome:
+        output = self._mixture.forward(
+            batch.features, self._router.train, self._router.execute, self._parts
+        )
+        favourite = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
+        own = batch.group if self._named else favourite
+        zeros = tf.zeros_like(batch.weight)
+        terms = [
+            self._mixture_loss(output, batch.label),
+            losses.cross_entropy(output.gate_log_probs, batch.group) if self._named else zeros,
+            losses.cross_entropy(output.baseline_log_probs, batch.label)
+            if output.baseline_log_probs is not None
+            else zeros,
+            losses.expert_cross_entropy(output.routing, output.expert_log_probs, batch.label, own),
+            losses.z_loss(output.gate_logits),
+        ]
+        weights = self._weights
+        factors = [
+            1.0,
+            weights.gate_supervision,
+            weights.baseline_loss,
+            weights.expert_loss,
+            weights.z_loss,
+        ]
+        balance = self._balance(output, favourite, batch.weight)
+        total = tf.add_n([f * t for f, t in zip(factors, terms, strict=True) if f])
+        total += weights.balance_loss * balance
+        correct = tf.cast(output.answer == batch.label, tf.float32)
+        gate_correct = tf.cast(favourite == batch.group, tf.float32)
+        sums = _sums(
+            [total, *terms, tf.fill(tf.shape(zeros), balance), correct, gate_correct], batch.weight
+        )
+        return Outcome(
+            loss=sums[0] / global_batch_size,
+            sums=sums,
+            load=routing.expert_counts(output.routing.expert_index, self._mixture.num_experts),
+        )
+
+    def evaluate(self, batch: Batch) -> Judgement:
+        output = self._mixture.forward(batch.features, self._router.evaluate, self._router.execute)
+        return Judgement(
+            correct=output.answer == batch.label,
+            nll=losses.cross_entropy(output.log_probs, batch.label),
+        )
+
+    def _balance(self, output: MixtureOutput, favourite: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+        """The load-balancing loss of the global batch: sums first, over replicas, then product."""
+        counts = routing.expert_counts(favourite[:, tf.newaxis], self._mixture.num_experts)
+        importance = tf.reduce_sum(tf.exp(output.gate_log_probs) * weight[:, tf.newaxis], axis=0)
+        replica = tf.distribute.get_replica_context()
+        counts, importance = replica.all_reduce(tf.distribute.ReduceOp.SUM, [counts, importance])
+        return losses.load_balancing_loss(counts, importance)
+
+
+def _mixture_loss(router: Router, name: str, num_classes: int) -> Callable:
+    """The function `(output, label) -> <float32>[S]` for a kind of routing."""
+    if router.sampled:
+
+        def sampled(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
+            chosen = output.routing.expert_index[:, 0]
+            if output.baseline_log_probs is None:
+                fallback = tf.fill(tf.shape(label), -tf.math.log(float(num_classes)))
+            else:
+                fallback = losses.pick(output.baseline_log_probs, label)
+            return losses.sampled_likelihood_loss(
+                losses.pick(output.gate_log_probs, chosen),
+                losses.pick(output.blend_log_probs[:, 0], label),
+                fallback,
+            )
+
+        return sampled
+    if name == "expected":
+        return lambda output, label: losses.expected_loss(
+            output.routing, output.blend_log_probs, label
+        )
+    return lambda output, label: losses.cross_entropy(output.log_probs, label)
+
+
+def _judge(log_probs: tf.Tensor, target: tf.Tensor) -> Judgement:
+    answer = tf.argmax(log_probs, axis=1, output_type=tf.int32)
+    return Judgement(answer == target, losses.cross_entropy(log_probs, target))
+
+
+def _sums(columns: list[tf.Tensor], weight: tf.Tensor) -> tf.Tensor:
+    """Weighted sums of `<float32>[S]` columns and, last, of the weights themselves: `[M]`."""
+    return tf.stack([tf.reduce_sum(c * weight) for c in (*columns, tf.ones_like(weight))])
+
+
+def active_parts(load: tf.Tensor | None, parts: Mapping[str, object]) -> dict[str, tf.Tensor]:
+    """For every expert and combiner, whether it got an example in this step: `<bool>[]`."""
+    if load is None:
+        return {}
+    return {
+        part: load[int(part.rpartition("_")[2])] > 0
+        for part in parts
+        if part.startswith(("expert_", "combiner_"))
+    }
+
+
+def make_objective(
+    stage: Stage, mixture: MixtureOfExperts, config: Config, groups: Groups
+) -> Objective:
+    """The objective of a stage's kind."""
+    if stage.kind == "joint":
+        router = make_router(config.model.routing, config.model.top_k)
+        return JointObjective(mixture, router, config.loss, groups.named)
+    if stage.kind == "blend":
+        return BlendObjective(mixture)
+    (part,) = stage.parts
+    return PartObjective(mixture, part)

@@ -1,0 +1,83 @@
+"""What a person sees while a run trains, and the same numbers in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import tqdm
+
+_LINE_SECONDS = 30.0
+
+
+class Reporter:
+    """A bar with speed and time left on a terminal, plain lines elsewhere.
+
+    Args:
+      metrics_path: where the JSON lines go.
+      stream: where the bar and the lines go.
+      clock: seconds; an argument so that tests need not wait.
+    """
+
+    def __init__(
+        self,
+        metrics_path: pathlib.Path,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._file = metrics_path.open("a", encoding="utf-8")
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._bar: tqdm.tqdm | None = None
+        self._title = ""
+        self._spoke_at = clock()
+
+    def close(self) -> None:
+        """Ends the bar and the file."""
+        self.end_epoch()
+        self._file.close()
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Appends one JSON object to `metrics.jsonl`."""
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.clear()
+        print(line, file=self._stream, flush=True)
+        self._spoke_at = self._clock()
+
+    def start_epoch(self, title: str, done: int, steps: int, batch_size: int) -> None:
+        """Opens the bar of an epoch of which `done` steps are behind already."""
+        self._title, self._steps = title, steps
+        self._bar = tqdm.tqdm(
+            desc=title,
+            total=steps * batch_size,
+            initial=done * batch_size,
+            unit="ex",
+            unit_scale=True,
+            file=self._stream,
+            leave=False,
+            disable=not self._stream.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def advance(self, done: int, examples: int, loss: float) -> None:
+        """Moves the bar; where there is no terminal, says something every half minute."""
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+            self._bar.update(examples)
+        elif self._clock() - self._spoke_at >= _LINE_SECONDS:
+            self.say(f"{self._title}: step {done}/{self._steps}, loss {loss:.4f}")
+
+    def end_epoch(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,288 @@
+"""One stage from its first or its continued step to its end: the one loop of every mode."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from moe import randomness
+from moe.data.augment import AUGMENTATIONS
+from moe.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from moe.train.checkpoint import Variables
+from moe.train.context import Context, Progress
+from moe.train.loop import make_train_loop
+from moe.train.objectives import make_objective
+from moe.train.optimizers import PartOptimizer
+from moe.train.schedules import make_schedule
+from moe.train.stages import Stage
+from moe.train.state import foreign_seed_states, model_variables, part_variables
+from moe.train.step import make_train_step
+
+_LOOP_SECONDS = 1.0
+_MAX_LOOP_STEPS = 1_000
+_EVALUATION_BATCH = 512
+
+
+class StageRun:
+    """One stage from its first or its continued step to its end."""
+
+    def __init__(
+        self, context: Context, stage: Stage, progress: Progress, parts: Sequence[str]
+    ) -> None:
+        self._context = context
+        self._stage = stage
+        self._progress = progress
+        self._parts = parts
+        config = context.config
+        self._data = context.data.train.of_group(stage.group)
+        self._validation = context.data.validation.of_group(stage.group)
+        self._batch_size = config.train.batch_size
+        self._epoch_steps = steps_per_epoch(len(self._data), self._batch_size)
+        self._steps = config.train.steps or config.train.epochs * self._epoch_steps
+        self._objective = make_objective(stage, context.mixture, config, context.groups)
+        self._seed_key = randomness.seed_pair(config.train.seed, "stage", stage.name)
+        models = context.mixture.parts()
+        with context.strategy.scope():
+            schedule = make_schedule(config.train.schedule, self._steps)
+            self._optimizers = {
+                part: PartOptimizer(
+                    config.train.optimizer,
+                    [v.value for v in models[part].trainable_variables],
+                    config.train.learning_rate * stage.rate,
+                    schedule,
+                    config.train.weight_decay,
+                )
+                for part in stage.parts
+                if models[part].trainable_variables
+            }
+            # The best weights so far: part of the checkpoint, so that one file tells it all.
+            self._best = {
+                part: [tf.Variable(v, trainable=False) for v in part_variables(models[part])]
+                for part in stage.parts
+            }
+        self._fixed_steps = config.runtime.steps_per_loop
+        self._judge = tf.function(self._objective.evaluate, autograph=False)
+        self._epoch_seconds = 0.0
+        self._epoch_examples_before = 0.0
+
+    def variables(self) -> Variables:
+        """Everything that the checkpoint of a running stage holds."""
+        return (
+            model_variables(self._context.mixture, self._parts)
+            | {f"optimizer.{part}": opt.state() for part, opt in self._optimizers.items()}
+            | {f"best.{part}": best for part, best in self._best.items()}
+        )
+
+    def train(self) -> None:
+        """Trains to the end of the stage and leaves the best weights in the mixture."""
+        if self._optimizers and not self._is_over():
+            iterator, loop = self._start()
+            saved_at, per_loop = time.monotonic(), 1
+            self._open_epoch()
+            while not self._is_over():
+                steps = min(self._fixed_steps or per_loop, self._until_boundary())
+                seconds = self._run_loop(loop, iterator, steps)
+                per_loop = max(1, min(_MAX_LOOP_STEPS, int(_LOOP_SECONDS * steps / seconds)))
+                improved = self._at_epoch_end() and self._turn_epoch()
+                if improved or self._must_save(time.monotonic() - saved_at):
+                    self.save()
+                    saved_at = time.monotonic()
+                    self._context.stop.check()
+        self._finish()
+
+    # --- one loop -------------------------------------------------------------------------------
+
+    def _start(self):
+        """The iterator at the stage's position, and the traced loop."""
+        config, strategy = self._context.config, self._context.strategy
+        batches = training_batches(
+            self._data,
+            self._batch_size,
+            self._seed_key,
+            self._progress.step,
+            AUGMENTATIONS[config.data.augment],
+        )
+        if strategy.num_replicas_in_sync > 1:
+            batches = strategy.experimental_distribute_dataset(batches)
+        iterator = iter(batches)
+        step = make_train_step(
+            self._objective,
+            self._optimizers,
+            strategy,
+            key=randomness.seed_pair(config.train.seed, "step", self._stage.name),
+            global_batch_size=self._batch_size,
+            seed_states=foreign_seed_states(self._context.mixture),
+            jit_compile=bool(config.runtime.jit_compile),
+        )
+        loop = make_train_loop(step, len(self._objective.metric_names))
+        started = time.perf_counter()
+        loop.get_concrete_function(iterator, _int64(0), _int64(0))
+        self._context.meter.compile_seconds += time.perf_counter() - started
+        return iterator, loop
+
+    def _run_loop(self, loop, iterator, steps: int) -> float:
+        progress = self._progress
+        started = time.perf_counter()
+        # Reading the rows waits for the device: one synchronisation a loop.
+        rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
+        seconds = time.perf_counter() - started
+        for row in rows:  # One after the other: the sum must not depend on how loops were cut.
+            progress.sums = [float(s) for s in np.add(progress.sums, row)]
+        progress.step += steps
+        progress.total_steps += steps
+        progress.seconds += seconds
+        self._epoch_seconds += seconds
+        self._context.meter.add(steps, seconds)
+        self._context.reporter.advance(
+            self._epoch_step() or self._epoch_steps,
+            steps * self._batch_size,
+            progress.sums[0] / max(progress.sums[-1], 1.0),
+        )
+        return seconds
+
+    def _until_boundary(self) -> int:
+        """Steps to the next moment at which Python must look: epoch, checkpoint, end."""
+        progress = self._progress
+        ends = [self._steps - progress.step, self._epoch_steps - self._epoch_step()]
+        every = self._context.config.runtime.checkpoint_steps
+        if every:
+            ends.append(every - progress.step % every)
+        return min(ends)
+
+    # --- epochs ---------------------------------------------------------------------------------
+
+    def _epoch(self) -> int:
+        """Number of the epoch that the next step belongs to, from 1."""
+        return self._progress.step // self._epoch_steps + 1
+
+    def _epoch_step(self) -> int:
+        return self._progress.step % self._epoch_steps
+
+    def _at_epoch_end(self) -> bool:
+        return self._epoch_step() == 0 or self._progress.step >= self._steps
+
+    def _is_over(self) -> bool:
+        progress, patience = self._progress, self._context.config.train.patience
+        if progress.step >= self._steps:
+            return True
+        waited = self._epoch() - 1 - progress.best_epoch
+        return bool(patience) and progress.best_epoch > 0 and waited >= patience
+
+    def _open_epoch(self) -> None:
+        progress = self._progress
+        if not progress.sums:
+            progress.sums = [0.0] * len(self._objective.metric_names)
+        self._epoch_seconds, self._epoch_examples_before = 0.0, progress.sums[-1]
+        epochs = -(-self._steps // self._epoch_steps)
+        self._context.reporter.start_epoch(
+            f"{self._stage.name} {self._epoch()}/{epochs}",
+            self._epoch_step(),
+            self._epoch_steps,
+            self._batch_size,
+        )
+
+    def _turn_epoch(self) -> bool:
+        """Closes the epoch and opens the next; says whether the closed one is the best so far."""
+        improved = self._close_epoch()
+        if not self._is_over():
+            self._open_epoch()
+        return improved
+
+    def _close_epoch(self) -> bool:
+        """Validates, reports, keeps the weights if they are the best so far."""
+        progress, reporter = self._progress, self._context.reporter
+        reporter.end_epoch()
+        epoch = -(-progress.step // self._epoch_steps)
+        examples = progress.sums[-1]
+        names = self._objective.metric_names[:-1]
+        train = {n: s / examples for n, s in zip(names, progress.sums[:-1], strict=True)}
+        speed = (examples - self._epoch_examples_before) / max(self._epoch_seconds, 1e-9)
+        validation = self._validate()
+        where = {"step": progress.total_steps, "epoch": epoch, "stage": self._stage.name}
+        reporter.log(where | {"split": "train", **train, "examples_per_second": speed})
+        reporter.log(where | {"split": "validation", **validation})
+        accuracy_first = self._context.config.train.monitor == "accuracy"
+        score = validation["accuracy"] if accuracy_first else -validation["nll"]
+        improved = progress.best_score is None or score > progress.best_score
+        if improved:
+            progress.best_score, progress.best_epoch = score, epoch
+            models = self._context.mixture.parts()
+            for part, best in self._best.items():
+                for keep, now in zip(best, part_variables(models[part]), strict=True):
+                    keep.assign(now)
+        reporter.say(
+            f"{self._stage.name} epoch {epoch}: loss {train['loss']:.4f}, "
+            f"accuracy {train['accuracy']:.4f}, validation {validation['accuracy']:.4f} "
+            f"(nll {validation['nll']:.4f}){' *' if improved else ''}, {speed:,.0f} examples/s"
+        )
+        progress.sums = []
+        return improved
+
+    def _validate(self) -> dict[str, float]:
+        correct, nll, weight = [], [], []
+        for batch in evaluation_batches(self._validation, _EVALUATION_BATCH):
+            judged = self._judge(batch)
+            correct.append(judged.correct.numpy())
+            nll.append(judged.nll.numpy())
+            weight.append(batch.weight.numpy())
+        real = np.concatenate(weight) > 0
+        if real.sum() != len(self._validation):
+            raise AssertionError(f"{real.sum()} of {len(self._validation)} examples evaluated")
+        return {
+            "accuracy": float(np.concatenate(correct)[real].mean()),
+            "nll": float(np.concatenate(nll)[real].astype(np.float64).mean()),
+        }
+
+    # --- saving ---------------------------------------------------------------------------------
+
+    def _must_save(self, seconds_since: float) -> bool:
+        runtime = self._context.config.runtime
+        every = runtime.checkpoint_steps
+        return (
+            seconds_since >= runtime.checkpoint_seconds
+            or bool(every and self._progress.step % every == 0)
+            or self._context.stop.number is not None
+        )
+
+    def save(self) -> None:
+        """Writes a checkpoint of the run as it stands."""
+        save_progress(self._context, self.variables(), self._progress)
+
+    def _finish(self) -> None:
+        """Takes the best weights, notes the outcome and opens the next stage."""
+        progress = self._progress
+        models = self._context.mixture.parts()
+        if progress.best_score is not None:
+            for part, best in self._best.items():
+                for now, keep in zip(part_variables(models[part]), best, strict=True):
+                    now.assign(keep)
+        progress.finished.append(
+            {
+                "name": self._stage.name,
+                "kind": self._stage.kind,
+                "parts": list(self._stage.parts),
+                "steps": progress.step,
+                "epochs": progress.step / self._epoch_steps,
+                "best_epoch": progress.best_epoch,
+                "examples": progress.step * self._batch_size,
+                "seconds": progress.seconds,
+            }
+        )
+        progress.stage += 1
+        progress.step, progress.seconds, progress.sums = 0, 0.0, []
+        progress.best_score, progress.best_epoch = None, 0
+
+
+def save_progress(context: Context, variables: Variables, progress: Progress) -> None:
+    """Writes a checkpoint; the end of a stage adds no step, and its number must be a new one."""
+    context.store.save(
+        progress.total_steps + progress.stage, variables, dataclasses.asdict(progress)
+    )
+
+
+def _int64(number: int) -> tf.Tensor:
+    return tf.constant(number, tf.int64)

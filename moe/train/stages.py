@@ -1,0 +1,58 @@
+"""Stages are data: what each mode trains, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from moe.config import Config
+from moe.taxonomy import Groups
+
+TUNING_RATE = 0.1
+"""Learning rate of the joint stage of `staged`, as a share of the rate from scratch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of training.
+
+    Attributes:
+      name: as logged.
+      kind: the objective: `part` (one network by itself), `blend` or `joint`.
+      parts: names of the networks that learn; all others stay as they are.
+      group: train and validate on this group's examples only; None: on all.
+      rate: factor of the learning rate.
+    """
+
+    name: str
+    kind: str
+    parts: tuple[str, ...]
+    group: int | None = None
+    rate: float = 1.0
+
+
+def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stage]:
+    """The stages of `config.mode`.
+
+    Args:
+      config: fully resolved.
+      groups: one expert each.
+      parts: the names of the mixture's networks.
+    """
+    baseline = [Stage("baseline", "part", ("baseline",))] if "baseline" in parts else []
+    gate = [Stage("gate", "part", ("gate",))]
+    experts = [
+        Stage(name, "part", (f"expert_{e}",), group=e) for e, name in enumerate(groups.names)
+    ]
+    combiners = tuple(part for part in parts if part.startswith("combiner_"))
+    blend = [Stage("blend", "blend", combiners)] if combiners else []
+    joint = Stage("joint", "joint", tuple(parts))
+    separate = [*baseline, *gate, *experts, *blend]
+    return {
+        "baseline": baseline,
+        "gate": gate,
+        "experts": experts,
+        "separate": separate,
+        "joint": [joint],
+        "staged": [*separate, dataclasses.replace(joint, rate=TUNING_RATE)],
+    }[config.mode]

@@ -1,0 +1,73 @@
+"""One training step: gradients on every replica, one update of every part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import tensorflow as tf
+
+from moe import randomness
+from moe.train.objectives import Objective, active_parts
+from moe.train.optimizers import PartOptimizer, apply_active
+from moe.types import Batch
+
+Step = Callable[[Batch, tf.Tensor], tf.Tensor]
+
+
+def make_train_step(
+    objective: Objective,
+    optimizers: Mapping[str, PartOptimizer],
+    strategy: tf.distribute.Strategy,
+    *,
+    key: tuple[int, int],
+    global_batch_size: int,
+    seed_states: tuple[tf.Variable, ...] = (),
+    jit_compile: bool = False,
+) -> Step:
+    """The step of a stage, to be traced inside the loop.
+
+    Args:
+      objective: what to minimise.
+      optimizers: one for each part that the stage trains; nothing else changes.
+      strategy: the default strategy on one device.
+      key: randomness of the stage.
+      global_batch_size: S over all replicas.
+      seed_states: seed variables of foreign stochastic layers; set anew in every step, so that
+        their draws depend on the step and not on history.
+      jit_compile: compile loss and gradients with XLA.
+
+    Returns:
+      `(batch, step)` -> `<float32>[M]`, the objective's metric sums over the global batch.
+    """
+    variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
+    sum_up = tf.distribute.ReduceOp.SUM
+
+    @tf.function(jit_compile=jit_compile or None, autograph=False)
+    def gradients_of(batch: Batch, step_key: tf.Tensor):
+        with randomness.key_scope(step_key), tf.GradientTape() as tape:
+            outcome = objective.train(batch, global_batch_size)
+        gradients = tape.gradient(
+            outcome.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return gradients, outcome.sums, outcome.load
+
+    def on_replica(batch: Batch, step: tf.Tensor):
+        replica = tf.distribute.get_replica_context()
+        step_key = randomness.fold(
+            randomness.fold(tf.constant(key, tf.int32), step), replica.replica_id_in_sync_group
+        )
+        for number, state in enumerate(seed_states):
+            state.assign(tf.cast(randomness.fold(step_key, -1 - number), state.dtype))
+        gradients, sums, load = gradients_of(batch, step_key)
+        return replica.all_reduce(sum_up, (gradients, sums)), (
+            None if load is None else replica.all_reduce(sum_up, load)
+        )
+
+    def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:
+        (gradients, sums), load = strategy.run(on_replica, args=(batch, step))
+        first = strategy.experimental_local_results
+        active = active_parts(None if load is None else first(load)[0], optimizers)
+        apply_active(optimizers, strategy, gradients, active, step)
+        return first(sums)[0]
+
+    return step_fn

@@ -1,0 +1,44 @@
+"""Trains a mixture through its stages, continuing where a checkpoint left off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from moe.train.context import Context, Progress
+from moe.train.stage_run import StageRun, save_progress
+from moe.train.stages import Stage
+from moe.train.state import model_variables
+
+
+def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Trains every stage that is not finished yet; the mixture then holds the best weights.
+
+    Returns:
+      One record a stage: name, kind, parts, steps, epochs, best epoch, examples, seconds.
+
+    Raises:
+      Stopped: a signal asked for it; everything is saved.
+      UserError: the checkpoints are damaged or belong to another model.
+    """
+    context.store.sweep()
+    parts = sorted({part for stage in stages for part in stage.parts})
+    saved = context.store.newest()
+    progress = Progress(**saved.progress) if saved else Progress()
+    if saved:
+        context.reporter.log({"event": "continued", "step": progress.total_steps})
+        context.reporter.say(f"continuing from step {progress.total_steps}")
+    while progress.stage < len(stages):
+        run = StageRun(context, stages[progress.stage], progress, parts)
+        if saved:
+            context.store.restore(saved, run.variables())
+            saved = None
+        elif progress.stage:
+            run.save()
+        run.train()
+    variables = model_variables(context.mixture, parts)
+    if saved:
+        context.store.restore(saved, variables)
+    else:
+        save_progress(context, variables, progress)
+    return progress.finished

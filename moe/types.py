@@ -1,0 +1,87 @@
+"""The tuples that cross a `tf.function`, and the axis legend of the whole project.
+
+Axes:
+  S  examples in a batch
+  E  experts
+  L  classes
+  K  chosen experts an example (soft routing: K = E)
+  H, W, D  height, width, depth of an image;  F  columns of a table row
+
+Everything with `log_probs` in its name is float32 and normalised over its last axis. Impossible
+classes or experts carry `IMPOSSIBLE`, a finite stand-in for minus infinity, so that no gradient
+ever meets `inf - inf`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+IMPOSSIBLE = -1e30
+"""Log-probability of what cannot be. `exp` of it is exactly 0 and its gradient is exactly 0."""
+
+
+class Batch(NamedTuple):
+    """One batch of examples.
+
+    Attributes:
+      features: `<uint8>[S, H, W, D]` images or `<float32>[S, F]` table rows.
+      label: `<int32>[S]`, the class.
+      group: `<int32>[S]`, the group the example belongs to, -1 where none is known.
+      weight: `<float32>[S]`, 1 for an example, 0 for padding.
+      index: `<int32>[S]`, the example's row in its split, -1 for padding.
+    """
+
+    features: tf.Tensor
+    label: tf.Tensor
+    group: tf.Tensor
+    weight: tf.Tensor
+    index: tf.Tensor
+
+
+class Routing(NamedTuple):
+    """Which experts answer for an example, and with which weight.
+
+    Attributes:
+      expert_index: `<int32>[S, K]`, the chosen experts.
+      log_weights: `<float32>[S, K]`, logarithm of each one's share; the shares sum to 1.
+    """
+
+    expert_index: tf.Tensor
+    log_weights: tf.Tensor
+
+
+class MixtureOutput(NamedTuple):
+    """All that a mixture knows about a batch.
+
+    Attributes:
+      log_probs: `<float32>[S, L]`, the mixture's class distribution.
+      answer: `<int32>[S]`, the class the mixture names: the best of the chosen experts' pooled
+        answers (with group heads, hard routing may name another class than `log_probs` favours).
+      gate_logits: `<float32>[S, E]`, already divided by the temperature.
+      gate_log_probs: `<float32>[S, E]`.
+      routing: the `Routing` that was carried out.
+      expert_log_probs: `<float32>[S, K, L]`, each chosen expert alone, over all classes.
+      blend_log_probs: `<float32>[S, K, L]`, the same blended with the baseline.
+      baseline_log_probs: `<float32>[S, L]`, or None without a baseline.
+    """
+
+    log_probs: tf.Tensor
+    answer: tf.Tensor
+    gate_logits: tf.Tensor
+    gate_log_probs: tf.Tensor
+    routing: Routing
+    expert_log_probs: tf.Tensor
+    blend_log_probs: tf.Tensor
+    baseline_log_probs: tf.Tensor | None
+
+
+class PartOutput(NamedTuple):
+    """What one network of the mixture, run alone, says about a batch.
+
+    Attributes:
+      log_probs: `<float32>[S, L]` for a classifier, `<float32>[S, E]` for a gate.
+    """
+
+    log_probs: tf.Tensor

@@ -1,0 +1,74 @@
+"""Opening a run: data set, groups and mixture, as training and evaluation both need them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from moe.config import Config
+from moe.data.pipeline import Split
+from moe.data.registry import open_source
+from moe.data.source import Examples, Source
+from moe.data.splits import split_rows
+from moe.defaults import resolve
+from moe.models.build import build_mixture
+from moe.models.mixture import MixtureOfExperts
+from moe.taxonomy import Groups, resolve_groups
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """The data of a run.
+
+    Attributes:
+      config: fully resolved.
+      source: the data set; its test split is still closed.
+      groups: one expert each.
+      train, validation: disjoint parts of the training split.
+    """
+
+    config: Config
+    source: Source
+    groups: Groups
+    train: Split
+    validation: Split
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example's features."""
+        return self.train.examples.features.shape[1:]
+
+    def open_test(self) -> Split:
+        """Reads the test split: for the final evaluation and `eval.py`, nobody else."""
+        return self._with_groups(self.source.test())
+
+    def build(self, strategy: tf.distribute.Strategy, policy: str) -> MixtureOfExperts:
+        """A freshly initialised mixture under `strategy`."""
+        with strategy.scope():
+            return build_mixture(
+                self.config, self.groups, self.input_shape, len(self.source.classes), policy
+            )
+
+    def _with_groups(self, examples: Examples) -> Split:
+        return Split(examples, self.groups.of(examples))
+
+
+def open_workspace(config: Config) -> Workspace:
+    """Reads the training split and resolves everything that depends on it.
+
+    Raises:
+      UserError: the data set cannot be had, or a flag does not fit it.
+    """
+    source = open_source(config.data.dataset, config.data.data_dir)
+    examples = source.train()
+    config = resolve(config, source, examples.features.ndim - 1)
+    groups = resolve_groups(config.data.groups, source)
+    split = Split(examples, groups.of(examples))
+    train, validation = split_rows(
+        examples.label,
+        config.data.validation_fraction,
+        config.data.train_examples,
+        config.data.data_seed,
+    )
+    return Workspace(config, source, groups, split.take(train), split.take(validation))
