@@ -1,16 +1,15 @@
 """Evaluates or compares finished runs: `python eval.py --help`."""
 
-import os
 import sys
 
 from flags.parse import parse_eval, run_program
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from moe.quiet import load_tensorflow
 
 
 def main() -> int:
     """Parses first: a wrong flag must not wait for TensorFlow to load."""
     config = parse_eval(sys.argv)
+    load_tensorflow()
     from moe.evaluate.run import evaluate
 
     return evaluate(config)

@@ -1,17 +1,15 @@
 """Trains a mixture of experts: `python train.py --help`."""
 
-import os
 import sys
 
 from flags.parse import parse_train, run_program
-
-# TensorFlow's start-up chatter would bury the run's own lines; errors still show.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from moe.quiet import load_tensorflow
 
 
 def main() -> int:
     """Parses first: a wrong flag must not wait for TensorFlow to load."""
     config = parse_train(sys.argv)
+    load_tensorflow()
     from moe.run import train
 
     return train(config)

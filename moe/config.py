@@ -242,21 +242,26 @@ def validate(config: Config) -> None:
     ):
         for name in names:
             _not_negative(name, getattr(section, name))
-    if data.groups is not None and re.match(r"none:|auto:", data.groups):
-        if not re.fullmatch(r"none:[1-9]\d{0,3}", data.groups):
-            _fail("groups", data.groups, "semantic, none:K with K from 1 to 9999, or a JSON file")
+    if re.match(r"none:(?![1-9]\d{0,3}$)", data.groups or ""):
+        _fail("groups", data.groups, "semantic, none:K with K from 1 to 9999, or a JSON file")
     if not model.baseline and model.boost not in (None, "none"):
         _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
     if config.mode == "baseline" and not model.baseline:
         raise UserError("--mode=baseline trains the baseline, which --nobaseline leaves out.")
     if model.routing != "topk" and model.top_k != 1:
         _fail("top_k", model.top_k, f"1 with --routing={model.routing}; use --routing=topk")
-    if loss.mixture_loss == "expected" and model.expert_head == "group":
-        if not model.baseline or model.boost == "none":
-            raise UserError(
-                "--mixture_loss=expected is infinite where an expert cannot name the class "
-                "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
-            )
+    blends = model.baseline and model.boost != "none"
+    if loss.mixture_loss == "expected" and model.expert_head == "group" and not blends:
+        raise UserError(
+            "--mixture_loss=expected is infinite where an expert cannot name the class "
+            "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
+        )
+    one_runs = model.routing == "hard" or (model.routing == "topk" and model.top_k == 1)
+    if loss.mixture_loss == "expected" and one_runs:
+        raise UserError(
+            "--mixture_loss=expected gives the gate no gradient where one expert runs; use "
+            "--mixture_loss=likelihood, --routing=soft or --top_k=2."
+        )
 
 
 def identity_differences(old: Config, new: Config) -> list[str]:
@@ -273,8 +278,9 @@ def identity_differences(old: Config, new: Config) -> list[str]:
             after = getattr(getattr(new, section), field.name)
             if before == after or not field.metadata.get("identity", True):
                 continue
-            if field.name in ("epochs", "steps") and old.train.schedule == "constant":
-                if before is not None and after is not None and after > before:
-                    continue
+            grows = before is not None and after is not None and after > before
+            may_grow = field.name in ("epochs", "steps") and old.train.schedule == "constant"
+            if grows and may_grow:
+                continue
             differences.append(f"--{field.name}={after} (was {before})")
     return differences

@@ -1,4 +1,8 @@
-"""The one exception that a user's input can cause."""
+"""What a user is told when something is wrong: an error that ends the program, or a warning."""
+
+from __future__ import annotations
+
+import sys
 
 
 class UserError(Exception):
@@ -7,3 +11,8 @@ class UserError(Exception):
     The message is one line: what is wrong and what to do. The programs print it on
     stderr without a traceback and exit with code 2.
     """
+
+
+def warn(message: str) -> None:
+    """Prints a one-line warning on stderr."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)

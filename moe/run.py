@@ -13,8 +13,8 @@ import numpy as np
 from moe.config import Config, identity_differences
 from moe.errors import UserError
 from moe.evaluate import metrics, summary
-from moe.evaluate.predict import Answers
-from moe.evaluate.tables import format_table, percent
+from moe.evaluate.predict import write_predictions
+from moe.evaluate.present import results_text
 from moe.files import read_json, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts, make_router
@@ -24,7 +24,7 @@ from moe.train.context import Context, Data, Meter
 from moe.train.devices import choose_strategy
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter
-from moe.train.signals import Stopped, stop_on_signals
+from moe.train.signals import StopTraining, stop_on_signals
 from moe.train.stages import Stage, stages_of
 from moe.train.state import model_variables
 from moe.train.trainer import train_stages
@@ -48,7 +48,7 @@ def train(config: Config) -> int:
     config = workspace.config
     workdir = _open_workdir(config)
     if (workdir / "results.json").exists():
-        print_results(read_json(workdir / "results.json"), workdir)
+        _print_results(read_json(workdir / "results.json"), workdir)
         return 0
     facts = provenance()
     write_json(
@@ -80,7 +80,7 @@ def train(config: Config) -> int:
         )
         try:
             finished = train_stages(context, stages)
-        except Stopped as stopped:
+        except StopTraining as stopped:
             reporter.end_epoch()
             reporter.say(f"stopped ({stopped}); continue with: {facts['command']}")
             return stopped.exit_code
@@ -94,7 +94,7 @@ def train(config: Config) -> int:
     results["wall_seconds"] = time.perf_counter() - started
     write_json(workdir / "results.json", results)
     reporter.close()
-    print_results(results, workdir)
+    _print_results(results, workdir)
     return 0
 
 
@@ -169,20 +169,6 @@ def _evaluate(
     }
 
 
-def write_predictions(path: pathlib.Path, answers: Answers, split) -> None:
-    """`predictions.npz`: one row an example, in the order of the split."""
-    np.savez_compressed(
-        path,
-        index=np.arange(len(split), dtype=np.int32),
-        label=split.examples.label,
-        group=split.group,
-        probabilities=np.exp(answers.log_probs),
-        answer=answers.answer,
-        gate_probabilities=np.exp(answers.gate_log_probs),
-        expert=answers.expert,
-    )
-
-
 def _accounts(
     config: Config, mixture: MixtureOfExperts, finished: list[dict[str, Any]], meter: Meter
 ) -> dict[str, Any]:
@@ -217,36 +203,10 @@ def _accounts(
     }
 
 
-def print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
+def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
     """The final table, and how to go on."""
-    title = f"{results['mode']} on {results['dataset']}, seed {results['seed']}"
-    rows = []
-    parts = results["parts"]
-    if "baseline" in parts:
-        rows.append(("baseline", percent(parts["baseline"]["accuracy"])))
-    if parts.get("gate", {}).get("accuracy") is not None:
-        rows.append(("gate", percent(parts["gate"]["accuracy"])))
-    for name, part in parts.get("experts", {}).items():
-        rows.append((f"expert {name} (own group)", percent(part["accuracy"])))
-    if results["mode"] not in PARTIAL_MODES:
-        test = results["test"]
-        rows.append((f"mixture, {results['routing']}", percent(test["accuracy"])))
-        rows.append(("  NLL", f"{test['nll']:.4f}"))
-        rows.append(("  ECE", f"{test['ece']:.4f}"))
-    speed = results["throughput"]["examples_per_second"]
-    print(f"\n{title}: test split")
-    print(format_table(("", "accuracy %"), rows))
-    if results["note"]:
-        print(results["note"])
-    print(
-        f"{results['train_seconds']:.0f} s of training"
-        + (f", {speed:,.0f} examples/s" if speed else "")
-        + f"; {results['device']}, {results['precision']}"
-    )
-    print(f"\ncontinue: {results['command']}" + _workdir_hint(results["command"], workdir))
-    if results["mode"] not in PARTIAL_MODES:
-        print(f"evaluate: python eval.py --workdir={workdir}")
-
-
-def _workdir_hint(command: str, workdir: pathlib.Path) -> str:
-    return "" if "--workdir" in command else f" --workdir={workdir}"
+    command = results["command"]
+    if "--workdir" not in command:
+        command += f" --workdir={workdir}"
+    print(f"\n{results_text(results)}\n\ncontinue: {command}")
+    print(f"evaluate: python eval.py --workdir={workdir}")

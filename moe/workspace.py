@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import tensorflow as tf
 
@@ -60,7 +61,10 @@ def open_workspace(config: Config) -> Workspace:
     Raises:
       UserError: the data set cannot be had, or a flag does not fit it.
     """
-    source = open_source(config.data.dataset, config.data.data_dir)
+    # Noted in the run's configuration, so that a later evaluation finds the data again.
+    data_dir = config.data.data_dir or os.environ.get("TFDS_DATA_DIR")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
+    source = open_source(config.data.dataset, data_dir)
     examples = source.train()
     config = resolve(config, source, examples.features.ndim - 1)
     groups = resolve_groups(config.data.groups, source)

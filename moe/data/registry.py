@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from absl import logging
 
 from moe.data import tfds_source
 from moe.data.clusters import clusters
+
 shapes = None  # TEMP
 from moe.data.source import Source
 from moe.data.tabular import SKLEARN_SETS, sklearn_source
-from moe.errors import UserError
+from moe.errors import UserError, warn
 
 _GENERATED = {"shapes": shapes, "clusters": clusters}
 BUILT_IN = (*_GENERATED, *SKLEARN_SETS)
@@ -38,7 +38,7 @@ def open_source(name: str, data_dir: str | None) -> Source:
 def _automatic(data_dir: str | None) -> Source:
     if tfds_source.is_available("cifar10", data_dir):
         return tfds_source.tfds_source("cifar10", data_dir)
-    logging.warning(
+    warn(
         "CIFAR-10 is not prepared here and cannot be downloaded: using the SYNTHETIC data set "
         "'shapes' instead. Set --data_dir (or TFDS_DATA_DIR) to train on CIFAR-10."
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from moe.data.source import Examples
 from moe.errors import UserError
 
 

@@ -9,10 +9,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
     """A table with aligned columns: text to the left, numbers to the right."""
     cells = [[_text(value) for value in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numeric = [
-        all(isinstance(row[c], int | float) or row[c] is None for row in rows)
-        for c in range(len(header))
-    ]
+    numeric = [all(_is_number(row[c]) for row in cells[1:]) for c in range(len(header))]
     lines = [
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)
@@ -34,3 +31,7 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()

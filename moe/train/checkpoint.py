@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from absl import logging
 
-from moe.errors import UserError
+from moe.errors import UserError, warn
 
 Variables = Mapping[str, Sequence[tf.Variable]]
 _FORMAT = 1
@@ -62,7 +61,7 @@ class CheckpointStore:
             try:
                 return self._verify(number)
             except ValueError as error:
-                logging.warning("%s/ckpt-%d: %s; skipped.", self._directory, number, error)
+                warn(f"{self._directory}/ckpt-{number}: {error}; skipped.")
         if numbers:
             raise UserError(
                 f"{self._directory}: every checkpoint is damaged; restore one from a copy, or "

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 import tensorflow as tf
-from absl import logging
 
 from moe.config import RuntimeConfig
-from moe.errors import UserError
+from moe.errors import UserError, warn
 
 
 def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
@@ -25,9 +24,7 @@ def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
         message = f"--gpus={wanted}: {len(gpus)} visible"
         if runtime.require_gpus:
             raise UserError(f"{message}; lower --gpus or leave out --require_gpus.")
-        logging.warning(
-            "%s; going on with %s.", message, f"{len(gpus)} GPUs" if gpus else "the CPU"
-        )
+        warn(f"{message}; going on with {f'{len(gpus)} GPUs' if gpus else 'the CPU'}.")
     gpus = gpus[:wanted]
     try:
         tf.config.set_visible_devices(gpus, "GPU")

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 
 
-class Stopped(Exception):
+class StopTraining(Exception):  # noqa: N818 - a request, not an error
     """Training was asked to stop, and the checkpoint is written.
 
     Attributes:
@@ -26,9 +26,9 @@ class StopRequest:
         self.number: int | None = None
 
     def check(self) -> None:
-        """Raises `Stopped` if a signal came. Call where everything is saved."""
+        """Raises `StopTraining` if a signal came. Call where everything is saved."""
         if self.number is not None:
-            raise Stopped(self.number)
+            raise StopTraining(self.number)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
       One record a stage: name, kind, parts, steps, epochs, best epoch, examples, seconds.
 
     Raises:
-      Stopped: a signal asked for it; everything is saved.
+      StopTraining: a signal asked for it; everything is saved.
       UserError: the checkpoints are damaged or belong to another model.
     """
     context.store.sweep()

@@ -1,0 +1,147 @@
+"""Results as text: what a terminal shows at the end of a run, an evaluation or a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moe.evaluate.tables import format_table, percent
+
+
+def results_text(results: Mapping[str, Any]) -> str:
+    """The final table of a training run, from its `results.json`."""
+    rows = part_rows(results["parts"])
+    if results["routing_metrics"]:
+        test = results["test"]
+        rows += [
+            (f"mixture, {results['routing']} routing", percent(test["accuracy"])),
+            ("  its NLL", f"{test['nll']:.4f}"),
+            ("  its ECE", f"{test['ece']:.4f}"),
+        ]
+    speed = results["throughput"]["examples_per_second"]
+    cost = (
+        f"{results['train_seconds']:.0f} s of training"
+        + (f", {speed:,.0f} examples/s" if speed else "")
+        + f"; {results['device']}, {results['precision']}"
+    )
+    title = f"{results['mode']} on {results['dataset']}, seed {results['seed']}: test split"
+    table = format_table(("", "accuracy %"), rows)
+    return "\n".join(line for line in (title, table, results["note"], cost) if line)
+
+
+def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    """One row a network, from the `parts` of `results.json`."""
+    rows = [
+        (name, percent(parts[name]["accuracy"]))
+        for name in ("baseline", "gate")
+        if parts.get(name, {}).get("accuracy") is not None
+    ]
+    return rows + [
+        (f"expert {name} (own group)", percent(part["accuracy"]))
+        for name, part in parts.get("experts", {}).items()
+    ]
+
+
+def evaluation_text(evaluation: Mapping[str, Any]) -> str:
+    """The tables of `eval.py`, from its `evaluation.json`."""
+    title = (
+        f"{evaluation['mode']} on {evaluation['dataset']}, seed {evaluation['seed']}: "
+        f"{evaluation['examples']:,} examples of the {evaluation['split']} split, "
+        f"{evaluation['precision']}"
+    )
+    blocks = [title, format_table(("", "accuracy %"), part_rows(evaluation["parts"]))]
+    routings = evaluation["routings"]
+    if routings:
+        blocks.append(_routings_table(routings))
+        first = next(iter(routings))
+        blocks.append(_experts_table(evaluation, first))
+        blocks.append(_confusion_table(evaluation, first))
+    for name, difference in evaluation["routed_against_dense"].items():
+        blocks.append(
+            f"{name}: running only the chosen experts differs from running all by at most "
+            f"{difference:.1e} in any probability"
+        )
+    if evaluation["note"]:
+        blocks.append(evaluation["note"])
+    return "\n\n".join(blocks)
+
+
+def _routings_table(routings: Mapping[str, Any]) -> str:
+    rows = []
+    for name, found in routings.items():
+        spread = found["routing_metrics"]
+        rows.append(
+            (
+                name,
+                percent(found["accuracy"]),
+                f"{found['nll']:.4f}",
+                f"{found['ece']:.4f}",
+                f"{found['macro_f1']:.4f}",
+                " ".join(f"{share:.2f}" for share in spread["load"]) if spread else None,
+                f"{spread['entropy']:.3f}" if spread else None,
+                f"{spread['mutual_information']:.3f}" if spread else None,
+            )
+        )
+    header = ("routing", "accuracy %", "NLL", "ECE", "macro-F1", "load", "entropy", "I(E;Y)")
+    return format_table(header, rows)
+
+
+def _experts_table(evaluation: Mapping[str, Any], routing: str) -> str:
+    """Share of each class that each expert gets, and how well it does there."""
+    table = evaluation["routings"][routing]["expert_by_class"]
+    if table is None:
+        return f"{routing}: no expert answers"
+    totals = [sum(column) for column in zip(*table["count"], strict=True)]
+    rows = []
+    for name, counts, accuracies in zip(
+        evaluation["groups"], table["count"], table["accuracy"], strict=True
+    ):
+        shares = (
+            f"{count / total:.2f}" if total else None
+            for count, total in zip(counts, totals, strict=True)
+        )
+        rows.append((f"{name}: share", *shares))
+        rows.append((f"{name}: accuracy", *(a if a is None else f"{a:.2f}" for a in accuracies)))
+    return f"expert by class, {routing}\n" + format_table(("", *evaluation["classes"]), rows)
+
+
+def _confusion_table(evaluation: Mapping[str, Any], routing: str) -> str:
+    rows = [
+        (name, *counts)
+        for name, counts in zip(
+            evaluation["classes"], evaluation["routings"][routing]["confusion"], strict=True
+        )
+    ]
+    header = ("true \\ answer", *evaluation["classes"])
+    return f"confusion, {routing}\n" + format_table(header, rows)
+
+
+def comparison_text(names: Sequence[str], comparison: Mapping[str, Any]) -> str:
+    """Runs side by side, from what `moe.evaluate.compare.compare` returns."""
+    runs = comparison["runs"]
+
+    def row(title: str, value) -> tuple[str, ...]:
+        return (title, *(value(runs[name]) for name in names))
+
+    rows = [
+        row("mode", lambda r: r["mode"]),
+        row("routing", lambda r: r["routing"]),
+        row("seed", lambda r: str(r["seed"])),
+        row("test accuracy %", lambda r: percent(r["test"]["accuracy"])),
+        row("test NLL", lambda r: f"{r['test']['nll']:.4f}"),
+        row("test ECE", lambda r: f"{r['test']['ece']:.4f}"),
+        row("training seconds", lambda r: f"{r['train_seconds']:.0f}"),
+        row("run MACs an example", lambda r: f"{r['macs_per_example']['active']:,}"),
+        row("MACs spent", lambda r: f"{r['macs_spent']:.3g}"),
+        row("parameters", lambda r: f"{r['params']['total']:,}"),
+    ]
+    tests = [
+        (f"{t['a']} against {t['b']}", t["only_a"], t["only_b"], f"{t['p_value']:.2g}")
+        for t in comparison["mcnemar"]
+    ]
+    return (
+        f"test split of {comparison['dataset']}, {comparison['examples']:,} examples\n"
+        + format_table(("", *names), rows)
+        + "\n\nMcNemar's exact test\n"
+        + format_table(("runs", "only the first right", "only the second right", "p"), tests)
+    )

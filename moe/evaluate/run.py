@@ -1,0 +1,171 @@
+"""`eval.py`: one trained mixture under many routings, or finished runs side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from moe.config import Config, EvalConfig
+from moe.data.pipeline import Split
+from moe.errors import UserError
+from moe.evaluate import metrics, summary
+from moe.evaluate.compare import compare
+from moe.evaluate.predict import Answers, Dense, predict_dense, predict_routed, write_predictions
+from moe.evaluate.present import comparison_text, evaluation_text
+from moe.evaluate.routings import answers_under
+from moe.files import read_json, write_json
+from moe.models.mixture import MixtureOfExperts, make_router
+from moe.provenance import provenance
+from moe.train.checkpoint import CheckpointStore
+from moe.train.devices import choose_strategy
+from moe.train.precision import choose_precision
+from moe.train.state import model_variables
+from moe.workspace import Workspace, open_workspace
+
+
+def evaluate(config: EvalConfig) -> int:
+    """Runs what the flags ask for; returns the exit code.
+
+    Raises:
+      UserError: something the user can mend.
+    """
+    if config.compare:
+        comparison = compare(config.compare)
+        print(comparison_text(config.compare, comparison))
+        write_json(pathlib.Path(config.compare[0]) / "comparison.json", comparison)
+        return 0
+    workdir = pathlib.Path(config.workdir)
+    run, policy = _open_run(workdir, config)
+    strategy = choose_strategy(run.runtime)
+    policy = choose_precision(policy).policy
+    workspace = open_workspace(run)
+    mixture = workspace.build(strategy, policy)
+    parts = restore_best(mixture, workdir)
+    split = workspace.open_test() if config.eval_split == "test" else workspace.validation
+    evaluation = {
+        "split": config.eval_split,
+        "dataset": workspace.source.name,
+        "note": workspace.source.note,
+        "mode": run.mode,
+        "seed": run.train.seed,
+        "precision": policy,
+        "examples": len(split),
+        "classes": list(workspace.source.classes),
+        "groups": list(workspace.groups.names),
+        **_evaluate(workspace, mixture, split, parts, config, workdir),
+        **provenance(),
+    }
+    write_json(workdir / "evaluation.json", evaluation)
+    print(evaluation_text(evaluation))
+    return 0
+
+
+def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
+    """Fills the mixture with a finished run's weights; returns the parts that were trained.
+
+    Raises:
+      UserError: the run is not finished or its weights are damaged.
+    """
+    store = CheckpointStore(workdir / "best")
+    saved = store.newest()
+    if saved is None:
+        raise UserError(f"--workdir={workdir}: the run is not finished; train.py continues it.")
+    parts = saved.progress["parts"]
+    store.restore(saved, model_variables(mixture, parts))
+    return parts
+
+
+def _open_run(workdir: pathlib.Path, config: EvalConfig) -> tuple[Config, str]:
+    """The run's configuration with the evaluation's own choices, and the precision to use."""
+    if not (workdir / "config.json").exists():
+        raise UserError(f"--workdir={workdir}: no run there (config.json is missing).")
+    stored = read_json(workdir / "config.json")
+    run = Config.from_dict(stored.get("config", {}))
+    if config.data_dir:
+        run = dataclasses.replace(run, data=dataclasses.replace(run.data, data_dir=config.data_dir))
+    runtime = dataclasses.replace(run.runtime, cpu_replicas=1, require_gpus=False)
+    return dataclasses.replace(run, runtime=runtime), config.precision or stored["precision"]
+
+
+def _evaluate(
+    workspace: Workspace,
+    mixture: MixtureOfExperts,
+    split: Split,
+    parts: Sequence[str],
+    config: EvalConfig,
+    workdir: pathlib.Path,
+) -> dict[str, Any]:
+    model = workspace.config.model
+    if len(parts) < len(mixture.parts()):
+        if config.routing:
+            raise UserError(
+                f"--routing: {workdir} trained {', '.join(parts)} only, there is nothing to route."
+            )
+        found = summary.evaluate_parts(mixture, split, workspace.groups, parts)
+        return {"parts": found, "routings": {}, "routed_against_dense": {}}
+    names = config.routing or (model.routing,)
+    dense = predict_dense(mixture, split, config.batch_size)
+    routings, differences, own = {}, {}, None
+    for name in names:
+        answers = _answers(name, dense, workspace, mixture, split)
+        routings[name] = _describe(answers, split, len(workspace.source.classes), name)
+        if name in ("hard", "topk"):
+            router = make_router(name, model.top_k)
+            routed = predict_routed(
+                mixture, split, config.batch_size, router.evaluate, router.execute
+            )
+            gap = np.abs(np.exp(routed.log_probs) - np.exp(answers.log_probs))
+            differences[name] = float(gap.max())
+        if config.eval_split == "test":
+            suffix = "" if name == model.routing else f"-{name.replace(':', '-')}"
+            write_predictions(workdir / f"predictions{suffix}.npz", answers, split)
+        if name == model.routing:
+            own = answers.expert
+    if own is None:
+        own = _answers(model.routing, dense, workspace, mixture, split).expert
+    return {
+        "parts": summary.evaluate_parts(mixture, split, workspace.groups, parts, own),
+        "routings": routings,
+        "routed_against_dense": differences,
+    }
+
+
+def _answers(
+    name: str, dense: Dense, workspace: Workspace, mixture: MixtureOfExperts, split: Split
+) -> Answers:
+    return answers_under(
+        name,
+        dense,
+        label=split.examples.label,
+        group=split.group,
+        expert_names=workspace.groups.names,
+        group_of_class=mixture.group_of_class,
+        blends=mixture.blends,
+        top_k=workspace.config.model.top_k,
+        seed=workspace.config.train.seed,
+    )
+
+
+def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> dict[str, Any]:
+    """Everything that is reported about one routing."""
+    label = split.examples.label
+    asked = name != "baseline"
+    num_experts = answers.gate_log_probs.shape[1]
+    return {
+        **summary.summarize_mixture(answers, split),
+        "confusion": metrics.confusion_matrix(answers.answer, label, num_classes).tolist(),
+        "routing_metrics": metrics.routing_metrics(
+            np.exp(answers.gate_log_probs), answers.expert, label, split.group
+        )
+        if asked
+        else None,
+        "expert_by_class": metrics.expert_by_class(
+            answers.expert, answers.answer, label, num_experts, num_classes
+        )
+        if asked
+        else None,
+    }

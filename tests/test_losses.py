@@ -1,0 +1,167 @@
+"""Goldens by hand, and which way each loss pushes the gate."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe import losses, routing
+from moe.types import IMPOSSIBLE, Routing
+
+LN2 = np.log(2.0)
+
+
+def log(*probabilities):
+    return tf.math.log(tf.constant(probabilities, tf.float32))
+
+
+def test_pick_takes_the_entry_of_the_label():
+    table = tf.reshape(tf.range(6.0), [2, 3])
+    np.testing.assert_array_equal(losses.pick(table, tf.constant([2, 0])), [2, 3])
+
+
+def test_pick_takes_the_same_label_for_every_expert():
+    table = tf.reshape(tf.range(12.0), [2, 2, 3])  # [S, K, L]
+    # example 0, label 1: 1 and 4; example 1, label 2: 8 and 11
+    np.testing.assert_array_equal(losses.pick(table, tf.constant([1, 2])), [[1, 4], [8, 11]])
+
+
+def test_cross_entropy():
+    result = losses.cross_entropy(log([0.5, 0.5], [0.75, 0.25]), tf.constant([0, 1]))
+    np.testing.assert_allclose(result, [LN2, 2 * LN2], rtol=1e-6)
+
+
+def test_expected_loss_pays_each_expert_for_its_own_answer():
+    chosen = Routing(tf.constant([[0, 1]]), log([0.25, 0.75]))
+    blends = log([[0.5, 0.5], [0.875, 0.125]])[tf.newaxis]
+    # label 1: .25 * -ln .5 + .75 * -ln .125 = .25 ln 2 + .75 * 3 ln 2 = 2.5 ln 2
+    result = losses.expected_loss(chosen, blends, tf.constant([1]))
+    np.testing.assert_allclose(result, [2.5 * LN2], rtol=1e-6)
+
+
+def test_sampled_likelihood_loss():
+    # .25 * .8 + .75 * .4 = .5;  .5 * .3 + .5 * .2 = .25
+    result = losses.sampled_likelihood_loss(log(0.25, 0.5), log(0.8, 0.3), log(0.4, 0.2))
+    np.testing.assert_allclose(result, [LN2, 2 * LN2], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("expert", "direction"), [(0.8, -1), (0.4, 0), (0.1, 1)])
+def test_sampled_likelihood_makes_the_gate_insist_where_the_expert_beats_the_fallback(
+    expert, direction
+):
+    gate = log(0.3)
+    with tf.GradientTape() as tape:
+        tape.watch(gate)
+        loss = losses.sampled_likelihood_loss(gate, log(expert), log(0.4))
+    gradient = tape.gradient(loss, gate).numpy()
+    # d/d(ln g) of -ln(g q + (1 - g) r) = -g (q - r) / (g q + (1 - g) r)
+    np.testing.assert_allclose(
+        gradient, [-0.3 * (expert - 0.4) / (0.3 * expert + 0.7 * 0.4)], atol=1e-5
+    )
+    assert np.sign(np.round(gradient[0], 4)) == direction
+
+
+@given(
+    gate=st.sampled_from([0.0, -1e-9, -1e-6, -0.5, -20.0, -90.0, -1e4]),
+    expert=st.sampled_from([0.0, -1.0, -1e4, IMPOSSIBLE]),
+    fallback=st.sampled_from([-1e-7, -2.3, -1e4]),
+)
+def test_sampled_likelihood_and_its_gradients_are_finite_at_the_ends(gate, expert, fallback):
+    values = [tf.constant([v]) for v in (gate, expert, fallback)]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        loss = losses.sampled_likelihood_loss(*values)
+    assert np.isfinite(loss).all()
+    assert all(np.isfinite(g).all() for g in tape.gradient(loss, values))
+
+
+def test_expert_cross_entropy_counts_the_examples_own_expert_only():
+    # example 0 belongs to expert 1, which says .25 of its label; example 1 belongs to expert 2,
+    # which did not run; example 2 belongs to nobody.
+    chosen = Routing(tf.constant([[0, 1], [0, 1], [1, 0]]), tf.zeros([3, 2]))
+    answers = tf.stack([log([0.9, 0.1], [0.75, 0.25])] * 3)
+    result = losses.expert_cross_entropy(
+        chosen, answers, tf.constant([1, 1, 0]), tf.constant([1, 2, -1])
+    )
+    np.testing.assert_allclose(result, [2 * LN2, 0.0, 0.0], rtol=1e-6)
+
+
+def test_expert_cross_entropy_is_not_spoiled_by_an_expert_that_cannot_name_the_label():
+    answers = tf.constant([[[0.0, IMPOSSIBLE], [IMPOSSIBLE, -1.0]]])
+    with tf.GradientTape() as tape:
+        tape.watch(answers)
+        chosen = Routing(tf.constant([[0, 1]]), tf.zeros([1, 2]))
+        result = losses.expert_cross_entropy(chosen, answers, tf.constant([1]), tf.constant([1]))
+    np.testing.assert_allclose(result, [1.0])
+    gradient = tf.convert_to_tensor(tape.gradient(result, answers))
+    np.testing.assert_array_equal(gradient, [[[0, 0], [0, -1]]])
+
+
+@pytest.mark.parametrize(
+    ("counts", "importance", "expected"),
+    [
+        ([2, 2, 2], [2, 2, 2], 1.0),  # even: 3 * 3 * (1/3 * 1/3)
+        ([6, 0, 0], [6, 0, 0], 3.0),  # collapse: 3 * (1 * 1)
+        ([3, 1], [2.4, 1.6], 1.1),  # 2 * (3/4 * .6 + 1/4 * .4)
+        ([0, 0], [0, 0], 0.0),  # no example at all
+    ],
+)
+def test_load_balancing_loss(counts, importance, expected):
+    result = losses.load_balancing_loss(
+        tf.constant(counts, tf.float32), tf.constant(importance, tf.float32)
+    )
+    assert result.shape == []
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_load_balancing_loss_moves_the_gate_by_its_probabilities_only():
+    counts, importance = tf.constant([3.0, 1.0]), tf.constant([2.4, 1.6])
+    with tf.GradientTape() as tape:
+        tape.watch([counts, importance])
+        loss = losses.load_balancing_loss(counts, importance)
+    to_counts, to_importance = tape.gradient(loss, [counts, importance])
+    assert to_counts is None
+    assert to_importance[0] > 0 > to_importance[1]  # away from the busy expert
+
+
+def test_z_loss():
+    # logsumexp(0, 0) = ln 2; logsumexp(1, 1, with -inf-like) = 1
+    result = losses.z_loss(tf.constant([[0.0, 0.0], [1.0, -1e4]]))
+    np.testing.assert_allclose(result, [LN2**2, 1.0], rtol=1e-6)
+    assert losses.z_loss(tf.zeros([1, 2], tf.bfloat16)).dtype == tf.float32
+
+
+def likelihood(gate_log_probs, blends, label):
+    return losses.cross_entropy(routing.pool(routing.route_soft(gate_log_probs), blends), label)
+
+
+def expected(gate_log_probs, blends, label):
+    return losses.expected_loss(routing.route_soft(gate_log_probs), blends, label)
+
+
+def top_2(gate_log_probs, blends, label):
+    chosen = routing.route_top_k(gate_log_probs, 2)
+    picked = tf.gather(blends, chosen.expert_index, axis=1, batch_dims=1)
+    return losses.cross_entropy(routing.pool(chosen, picked), label)
+
+
+def sampled(gate_log_probs, blends, label):
+    fallback = tf.fill(tf.shape(label), -tf.math.log(2.0))
+    return losses.sampled_likelihood_loss(
+        gate_log_probs[:, 0], losses.pick(blends[:, 0], label), fallback
+    )
+
+
+@pytest.mark.parametrize("mixture_loss", [likelihood, expected, top_2, sampled])
+def test_every_mixture_loss_moves_the_gate_towards_the_better_expert(mixture_loss):
+    logits = tf.constant([[0.3, 0.1, -5.0]])
+    # Expert 0 says .8 of the label, the others .2.
+    blends = log([[0.8, 0.2], [0.2, 0.8], [0.2, 0.8]])[tf.newaxis]
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        gate_log_probs = routing.gate_log_probabilities(logits)
+        loss = mixture_loss(gate_log_probs, blends, tf.constant([0]))
+    gradient = tape.gradient(loss, logits).numpy()[0]
+    assert gradient[0] < -1e-3
+    assert gradient[1] > 1e-3

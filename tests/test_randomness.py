@@ -1,0 +1,101 @@
+"""Keys depend on seed, purpose and place, and on nothing else."""
+
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moe import randomness
+
+KEY = tf.constant([11, 22])
+
+
+def take(count, key=KEY):
+    with randomness.key_scope(key):
+        return [tuple(randomness.next_key().numpy()) for _ in range(count)]
+
+
+def test_a_seed_pair_is_the_same_in_every_process():
+    # The first eight bytes of SHA-256("0/initialise/gate"), two little-endian words, sign cleared.
+    assert randomness.seed_pair(0, "initialise", "gate") == (1427028331, 1098604126)
+
+
+def test_seed_pairs_differ_by_seed_and_by_every_word():
+    arguments = [
+        (0,), (1,), (0, "order"), (1, "order"), (0, "order", 1), (0, "order", 2), (0, 1, "order"),
+    ]  # fmt: skip
+    pairs = {randomness.seed_pair(*a) for a in arguments}
+    assert len(pairs) == len(arguments)
+    assert all(0 <= number < 2**31 for pair in pairs for number in pair)
+
+
+def test_folding_gives_another_key_for_every_number():
+    keys = {tuple(randomness.fold(KEY, n).numpy()) for n in range(-3, 200)}
+    assert len(keys) == 203
+    assert randomness.fold(KEY, tf.constant(5, tf.int64)).dtype == tf.int32
+    np.testing.assert_array_equal(randomness.fold(KEY, 5), randomness.fold([11, 22], tf.constant(5)))
+    assert (randomness.fold(KEY, 5).numpy() != randomness.fold([11, 23], 5).numpy()).any()
+
+
+def test_a_scope_hands_out_the_same_keys_again_in_the_order_of_the_calls():
+    keys = take(4)
+    assert keys == take(4)
+    assert len(set(keys)) == 4
+    assert not set(keys) & set(take(4, tf.constant([11, 23])))
+
+
+def test_the_innermost_scope_counts_and_the_outer_one_goes_on():
+    with randomness.key_scope(KEY):
+        first = tuple(randomness.next_key().numpy())
+        assert take(2, tf.constant([5, 6])) == take(2, tf.constant([5, 6]))
+        second = tuple(randomness.next_key().numpy())
+    assert [first, second] == take(2)
+
+
+def test_a_scope_ends_with_an_exception():
+    with pytest.raises(RuntimeError), randomness.key_scope(KEY):
+        raise RuntimeError
+    outside = {tuple(randomness.next_key().numpy()) for _ in range(3)}
+    assert len(outside) == 3
+    assert not outside & set(take(3))
+
+
+def test_scopes_of_other_threads_do_not_mix():
+    seen = {}
+
+    def work(name, key):
+        seen[name] = take(3, tf.constant(key))
+
+    with randomness.key_scope(KEY):
+        before = tuple(randomness.next_key().numpy())
+        threads = [threading.Thread(target=work, args=(n, [n, n])) for n in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = tuple(randomness.next_key().numpy())
+    assert [before, after] == take(2)
+    assert seen[1] == take(3, tf.constant([1, 1]))
+    assert seen[2] == take(3, tf.constant([2, 2]))
+
+
+def test_keys_in_a_traced_function_follow_the_key_that_is_passed_in():
+    @tf.function
+    def two(key):
+        with randomness.key_scope(key):
+            return randomness.next_key(), randomness.next_key()
+
+    for key in (KEY, tf.constant([7, 8])):
+        assert [tuple(k.numpy()) for k in two(key)] == take(2, key)
+    assert two.experimental_get_tracing_count() == 1
+
+
+def test_outside_of_a_scope_the_global_seed_decides():
+    def draw():
+        tf.random.set_seed(3)
+        return [tuple(randomness.next_key().numpy()) for _ in range(2)]
+
+    first = draw()
+    assert first == draw()
+    assert first[0] != first[1]

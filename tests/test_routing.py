@@ -1,0 +1,408 @@
+"""Hand-computed goldens, a NumPy reference for dispatch, and properties of every distribution."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from moe import losses, routing
+from moe.types import IMPOSSIBLE, Routing
+
+
+def log(*probabilities):
+    return tf.math.log(tf.constant(probabilities, tf.float32))
+
+
+# --- choosing ---------------------------------------------------------------------------------
+
+
+def test_gate_log_probabilities_are_a_softmax():
+    # exp(0) : exp(ln 3) = 1 : 3
+    result = routing.gate_log_probabilities(tf.constant([[0.0, np.log(3.0)]]))
+    np.testing.assert_allclose(tf.exp(result), [[0.25, 0.75]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_gate_log_probabilities_are_float32_whatever_comes_in(dtype):
+    result = routing.gate_log_probabilities(tf.constant([[0.0, 1.0]], dtype))
+    assert result.dtype == tf.float32
+    # A half-precision softmax would be off by about 1e-3.
+    np.testing.assert_allclose(tf.exp(result), [[1 / (1 + np.e), np.e / (1 + np.e)]], rtol=1e-6)
+
+
+def test_soft_routing_asks_every_expert_with_the_gates_weight():
+    gate = log([0.5, 0.3, 0.2], [0.1, 0.1, 0.8])
+    result = routing.route_soft(gate)
+    np.testing.assert_array_equal(result.expert_index, [[0, 1, 2], [0, 1, 2]])
+    assert result.expert_index.dtype == tf.int32
+    np.testing.assert_array_equal(result.log_weights, gate)
+
+
+def test_hard_routing_asks_the_favourite_alone_and_the_first_of_equals():
+    result = routing.route_hard(log([0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [0.1, 0.1, 0.8]))
+    np.testing.assert_array_equal(result.expert_index, [[1], [0], [2]])
+    np.testing.assert_array_equal(result.log_weights, [[0.0], [0.0], [0.0]])
+
+
+def test_top_k_renormalises_the_weights_of_the_favourites():
+    result = routing.route_top_k(log([0.3, 0.2, 0.5]), k=2)
+    np.testing.assert_array_equal(result.expert_index, [[2, 0]])
+    # .5 / (.5 + .3) and .3 / (.5 + .3)
+    np.testing.assert_allclose(tf.exp(result.log_weights), [[0.625, 0.375]], rtol=1e-6)
+
+
+def test_top_1_is_hard_and_top_e_is_soft():
+    gate = routing.gate_log_probabilities(tf.random.stateless_normal([20, 4], seed=[1, 2]))
+    one, hard = routing.route_top_k(gate, k=1), routing.route_hard(gate)
+    np.testing.assert_array_equal(one.expert_index, hard.expert_index)
+    np.testing.assert_allclose(one.log_weights, hard.log_weights, atol=1e-6)
+    everyone = routing.route_top_k(gate, k=4)
+    in_order = tf.argsort(everyone.expert_index, axis=1)
+    np.testing.assert_allclose(
+        tf.gather(everyone.log_weights, in_order, batch_dims=1), gate, atol=1e-5
+    )
+
+
+def test_uniform_routing_ignores_the_gate():
+    result = routing.route_uniform(log([0.97, 0.01, 0.01, 0.01]))
+    np.testing.assert_array_equal(result.expert_index, [[0, 1, 2, 3]])
+    np.testing.assert_allclose(tf.exp(result.log_weights), [[0.25] * 4], rtol=1e-6)
+
+
+def test_routing_to_a_named_expert():
+    result = routing.route_to(tf.constant([2, 0], tf.int64))
+    np.testing.assert_array_equal(result.expert_index, [[2], [0]])
+    np.testing.assert_array_equal(result.log_weights, [[0.0], [0.0]])
+
+
+def test_sampled_routing_draws_from_the_gate():
+    size = 4000
+    gate = tf.repeat(log([0.2, 0.0, 0.8]), size, axis=0)
+    result = routing.route_sampled(gate, tf.constant([3, 4]))
+    share = np.bincount(result.expert_index[:, 0], minlength=3) / size
+    # Deviation of a share: sqrt(.2 * .8 / 4000) = .0063.
+    np.testing.assert_allclose(share, [0.2, 0.0, 0.8], atol=5 * 0.0063)
+    assert share[1] == 0
+    np.testing.assert_array_equal(result.log_weights, np.zeros([size, 1]))
+
+
+def test_sampled_routing_depends_on_nothing_but_the_key():
+    gate = tf.repeat(log([0.5, 0.5]), 100, axis=0)
+    first, again, other = (
+        routing.route_sampled(gate, tf.constant(key)).expert_index.numpy()
+        for key in ([3, 4], [3, 4], [3, 5])
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+# --- dispatch and combine: one set of scenarios for every implementation ------------------------
+
+NUM_EXPERTS = 3
+SCENARIOS = {
+    "balanced": [[0], [1], [2], [0], [1], [2]],
+    "interleaved": [[2], [0], [1], [0], [2], [1]],
+    "skewed": [[0], [0], [1], [0], [0], [2]],
+    "empty expert": [[2], [0], [0], [2], [0], [2]],
+    "one-example expert": [[0], [0], [2], [2], [1], [0]],
+    "all to the last": [[2], [2], [2]],
+    "single example": [[1]],
+    "two experts": [[0, 1], [1, 2], [2, 0], [0, 2]],
+    "two experts, one empty": [[0, 2], [2, 0], [0, 2]],
+    "every expert": [[0, 1, 2], [2, 1, 0], [1, 0, 2]],
+}
+WIDTHS = [4, 1]
+
+
+def scenario(name):
+    """The assignment, two inputs and the weights of three linear experts."""
+    assignment = np.array(SCENARIOS[name], np.int32)
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(len(assignment), 5)).astype(np.float32)
+    y = rng.normal(size=(len(assignment), 2, 2)).astype(np.float32)
+    weights = rng.normal(size=(NUM_EXPERTS, 5, WIDTHS[0])).astype(np.float32)
+    return assignment, x, y, weights
+
+
+def as_routing(assignment):
+    share = tf.fill(assignment.shape, -np.log(assignment.shape[1]).astype(np.float32))
+    return Routing(tf.constant(assignment), share)
+
+
+def make_branches(weights, on_call=lambda e, rows: None):
+    """Expert e: `x @ W_e`, and e + the sum of y, so that a swapped row or expert shows."""
+
+    def branch(e):
+        def run(x, y):
+            on_call(e, tf.shape(x)[0])
+            return x @ weights[e], e + tf.reduce_sum(y, axis=[1, 2])[:, tf.newaxis]
+
+        return run
+
+    return [branch(e) for e in range(NUM_EXPERTS)]
+
+
+def reference(assignment, x, y, weights):
+    linear = [[x[s] @ weights[e] for e in row] for s, row in enumerate(assignment)]
+    sums = [[[e + y[s].sum()] for e in row] for s, row in enumerate(assignment)]
+    return np.array(linear), np.array(sums)
+
+
+@pytest.mark.parametrize("execute", [routing.run_routed, routing.run_dense])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_execution_gives_each_row_its_own_experts_answer(name, execute):
+    assignment, x, y, weights = scenario(name)
+    results = execute(
+        as_routing(assignment), [tf.constant(x), tf.constant(y)], make_branches(weights), WIDTHS
+    )
+    for result, expected in zip(results, reference(assignment, x, y, weights), strict=True):
+        assert result.shape == expected.shape
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("execute", [routing.run_routed, routing.run_dense])
+def test_every_execution_takes_any_batch_in_one_trace(execute):
+    weights = scenario("skewed")[3]
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 1], tf.int32),
+            tf.TensorSpec([None, 5]),
+            tf.TensorSpec([None, 2, 2]),
+        ]
+    )
+    def traced(index, x, y):
+        chosen = Routing(index, tf.zeros(tf.shape(index)))
+        return execute(chosen, [x, y], make_branches(weights), WIDTHS)
+
+    for name in ("balanced", "empty expert", "single example"):
+        assignment, x, y, _ = scenario(name)
+        results = traced(assignment, x, y)
+        for result, expected in zip(results, reference(assignment, x, y, weights), strict=True):
+            np.testing.assert_allclose(result, expected, atol=1e-5)
+    assert traced.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("name", ["skewed", "empty expert", "two experts", "every expert"])
+def test_routed_and_dense_execution_have_the_same_gradients(name):
+    assignment, x, y, weights = scenario(name)
+
+    def gradients(execute):
+        inputs, variable = tf.constant(x), tf.constant(weights)
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, variable])
+            results = execute(as_routing(assignment), [inputs, y], make_branches(variable), WIDTHS)
+            loss = tf.reduce_sum(tf.square(results[0])) + tf.reduce_sum(results[1])
+        return tape.gradient(loss, [inputs, variable])
+
+    for routed, dense in zip(
+        gradients(routing.run_routed), gradients(routing.run_dense), strict=True
+    ):
+        np.testing.assert_allclose(tf.convert_to_tensor(routed), dense, rtol=1e-4, atol=1e-5)
+        assert tf.reduce_any(dense != 0)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "traced"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_experts_process_exactly_the_rows_that_are_routed_to_them(name, compiled):
+    assignment, x, y, weights = scenario(name)
+    calls = tf.Variable(tf.zeros([NUM_EXPERTS], tf.int32))
+    rows = tf.Variable(tf.zeros([NUM_EXPERTS], tf.int32))
+
+    def count(e, size):
+        calls.scatter_nd_add([[e]], [1])
+        rows.scatter_nd_add([[e]], [size])
+
+    def run(index):
+        chosen = Routing(index, tf.zeros(tf.shape(index)))
+        return routing.run_routed(chosen, [x, y], make_branches(weights, count), WIDTHS)
+
+    run = tf.function(run, autograph=False) if compiled else run
+    run(tf.constant(assignment))
+    assert rows.numpy().sum() == assignment.size  # S * K
+    np.testing.assert_array_equal(rows, np.bincount(assignment.ravel(), minlength=NUM_EXPERTS))
+    np.testing.assert_array_equal(calls, rows.numpy() > 0)  # an expert without a row never runs
+
+
+def test_dense_execution_runs_every_expert_on_every_row():
+    assignment, x, y, weights = scenario("skewed")
+    rows = []
+    branches = make_branches(weights, lambda e, size: rows.append(int(size)))
+    routing.run_dense(as_routing(assignment), [x, y], branches, WIDTHS)
+    assert rows == [len(assignment)] * NUM_EXPERTS
+
+
+def test_expert_counts():
+    counts = routing.expert_counts(tf.constant([[0, 2], [2, 3], [2, 0]]), num_experts=5)
+    np.testing.assert_array_equal(counts, [2, 0, 3, 1, 0])
+    assert counts.dtype == tf.float32
+
+
+# --- pooling ----------------------------------------------------------------------------------
+
+
+def test_masked_log_softmax_spreads_over_allowed_entries_only():
+    logits = tf.constant([[0.0, np.log(2.0), 5.0]])
+    result = routing.masked_log_softmax(logits, tf.constant([True, True, False]))
+    # 1 : 2 over what is allowed
+    np.testing.assert_allclose(tf.exp(result), [[1 / 3, 2 / 3, 0.0]], rtol=1e-6)
+    assert result[0, 2] == IMPOSSIBLE
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e4, -1e4])
+def test_masked_entries_get_no_gradient(value):
+    logits = tf.constant([[0.5, 1.0, value]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        result = routing.masked_log_softmax(logits, tf.constant([True, True, False]))
+        loss = -result[0, 0]
+    gradient = tape.gradient(loss, logits)
+    # d(-log p_0) = p - onehot_0; p_0 = 1 / (1 + e^.5)
+    p = 1 / (1 + np.exp(0.5))
+    np.testing.assert_allclose(gradient, [[p - 1, 1 - p, 0.0]], atol=1e-6)
+
+
+def test_blend_with_one_share_an_example():
+    # a = 1/4: .75 * .5 + .25 * .9 = .6 and .75 * .5 + .25 * .1 = .4
+    boost = tf.constant([[np.log(1 / 3)]], tf.float32)  # sigmoid = 1/4
+    result = routing.blend_log_probabilities(log([0.5, 0.5]), log([0.9, 0.1]), boost)
+    np.testing.assert_allclose(tf.exp(result), [[0.6, 0.4]], rtol=1e-6)
+
+
+def test_blend_with_one_share_a_class_is_renormalised():
+    # a = (3/4, 1/4): .25 * .5 + .75 * .9 = .8 and .75 * .5 + .25 * .1 = .4; sum 1.2
+    boost = tf.constant([[np.log(3.0), -np.log(3.0)]], tf.float32)
+    result = routing.blend_log_probabilities(log([0.5, 0.5]), log([0.9, 0.1]), boost)
+    np.testing.assert_allclose(tf.exp(result), [[2 / 3, 1 / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("boost", "expected"), [(1e4, [0.9, 0.1]), (-1e4, [0.3, 0.7])])
+def test_blend_at_the_ends_is_the_expert_or_the_baseline(boost, expected):
+    result = routing.blend_log_probabilities(
+        log([0.3, 0.7]), log([0.9, 0.1]), tf.constant([[boost]])
+    )
+    np.testing.assert_allclose(tf.exp(result), [expected], rtol=1e-5)
+
+
+def test_pool_is_the_weighted_sum_of_probabilities():
+    chosen = Routing(tf.constant([[0, 1]]), log([0.25, 0.75]))
+    # .25 * .2 + .75 * .6 = .5 and .25 * .8 + .75 * .4 = .5
+    result = routing.pool(chosen, log([[0.2, 0.8], [0.6, 0.4]])[tf.newaxis])
+    np.testing.assert_allclose(tf.exp(result), [[0.5, 0.5]], rtol=1e-6)
+
+
+GROUP_OF_CLASS = tf.constant([0, 1, 0, 1, 1])
+
+
+def group_experts():
+    """f_0 = (.75, -, .25, -, -), f_1 = (-, .5, -, .3, .2)."""
+    return tf.maximum(log([[0.75, 0, 0.25, 0, 0], [0, 0.5, 0, 0.3, 0.2]]), IMPOSSIBLE)
+
+
+def test_spread_pooling_leaves_the_mass_of_other_groups_evenly_to_their_classes():
+    gate = log([0.6, 0.4])
+    chosen = routing.route_hard(gate)
+    result = routing.pool_spread(chosen, gate, group_experts()[:1, tf.newaxis], GROUP_OF_CLASS)
+    # expert 0 ran: .6 * (.75, .25); .4 over the three classes of the other group
+    np.testing.assert_allclose(tf.exp(result), [[0.45, 0.4 / 3, 0.15, 0.4 / 3, 0.4 / 3]], rtol=1e-6)
+
+
+def test_spread_pooling_when_the_second_expert_ran():
+    gate = log([0.4, 0.6])
+    chosen = routing.route_hard(gate)
+    result = routing.pool_spread(chosen, gate, group_experts()[1:, tf.newaxis], GROUP_OF_CLASS)
+    np.testing.assert_allclose(tf.exp(result), [[0.2, 0.3, 0.2, 0.18, 0.12]], rtol=1e-6)
+
+
+def test_spread_pooling_with_every_expert_is_soft_pooling():
+    gate = log([0.6, 0.4])
+    chosen = routing.route_soft(gate)
+    experts = group_experts()[tf.newaxis]
+    spread = routing.pool_spread(chosen, gate, experts, GROUP_OF_CLASS)
+    np.testing.assert_allclose(tf.exp(spread), [[0.45, 0.2, 0.15, 0.12, 0.08]], rtol=1e-6)
+    np.testing.assert_allclose(tf.exp(spread), tf.exp(routing.pool(chosen, experts)), rtol=1e-6)
+
+
+# --- properties: normalised and differentiable whatever the logits ------------------------------
+
+S, E, L = 3, 2, 5
+LOGIT = st.one_of(
+    st.sampled_from([0.0, 1.0, -1.0, 80.0, -80.0, 1e4, -1e4]),
+    st.floats(-1e4, 1e4, width=32),
+)
+
+
+def logits(*shape):
+    return hnp.arrays(np.float32, shape, elements=LOGIT)
+
+
+ROUTES = {
+    "soft": routing.route_soft,
+    "hard": routing.route_hard,
+    "top 2": lambda gate: routing.route_top_k(gate, 2),
+    "uniform": routing.route_uniform,
+}
+
+
+def check_distribution_and_gradients(variables, distribution):
+    """Sums to 1 within 1e-5 on every row; the NLL of any label and its gradients are finite."""
+    label = tf.constant([0, 2, 4])
+    variables = [tf.constant(v) for v in variables]
+    with tf.GradientTape() as tape:
+        tape.watch(variables)
+        log_probs = distribution(*variables)
+        loss = losses.cross_entropy(log_probs, label)
+    assert log_probs.dtype == tf.float32
+    np.testing.assert_allclose(np.exp(log_probs.numpy().astype(np.float64)).sum(axis=1), 1, atol=1e-5)
+    assert np.isfinite(loss).all()
+    for gradient in tape.gradient(loss, variables, unconnected_gradients="zero"):
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@given(gate=logits(S, E), experts=logits(S, E, L))
+def test_pool_is_a_distribution_with_finite_gradients(route, gate, experts):
+    def distribution(gate, experts):
+        chosen = ROUTES[route](routing.gate_log_probabilities(gate))
+        every = tf.nn.log_softmax(experts)
+        return routing.pool(chosen, tf.gather(every, chosen.expert_index, axis=1, batch_dims=1))
+
+    check_distribution_and_gradients([gate, experts], distribution)
+
+
+@pytest.mark.parametrize("width", [1, L], ids=["scalar", "per_class"])
+@given(baseline=logits(S, L), expert=logits(S, L), boost=logits(S, L))
+def test_blend_is_a_distribution_with_finite_gradients(width, baseline, expert, boost):
+    def distribution(baseline, expert, boost):
+        return routing.blend_log_probabilities(
+            tf.nn.log_softmax(baseline), tf.nn.log_softmax(expert), boost[:, :width]
+        )
+
+    check_distribution_and_gradients([baseline, expert, boost], distribution)
+
+
+@given(baseline=logits(S, L), expert=logits(S, L), boost=logits(S, L))
+def test_blend_with_a_group_head_is_a_distribution_with_finite_gradients(baseline, expert, boost):
+    def distribution(baseline, expert, boost):
+        mask = GROUP_OF_CLASS == 1
+        return routing.blend_log_probabilities(
+            tf.nn.log_softmax(baseline), routing.masked_log_softmax(expert, mask), boost
+        )
+
+    check_distribution_and_gradients([baseline, expert, boost], distribution)
+
+
+@pytest.mark.parametrize("route", ["soft", "hard", "top 2"])
+@given(gate=logits(S, E), experts=logits(S, E, L))
+def test_spread_pool_is_a_distribution_with_finite_gradients(route, gate, experts):
+    def distribution(gate, experts):
+        gate = routing.gate_log_probabilities(gate)
+        chosen = ROUTES[route](gate)
+        mask = GROUP_OF_CLASS == tf.range(E)[:, tf.newaxis]  # [E, L]
+        every = routing.masked_log_softmax(experts, mask)
+        picked = tf.gather(every, chosen.expert_index, axis=1, batch_dims=1)
+        return routing.pool_spread(chosen, gate, picked, GROUP_OF_CLASS)
+
+    check_distribution_and_gradients([gate, experts], distribution)
