@@ -34,7 +34,7 @@ def test_cross_entropy():
 
 def test_expected_loss_pays_each_expert_for_its_own_answer():
     chosen = Routing(tf.constant([[0, 1]]), log([0.25, 0.75]))
-    blends = log([[0.5, 0.5], [0.875, 0.125]])[tf.newaxis]
+    blends = log([[0.5, 0.5], [0.875, 0.125]])
     # label 1: .25 * -ln .5 + .75 * -ln .125 = .25 ln 2 + .75 * 3 ln 2 = 2.5 ln 2
     result = losses.expected_loss(chosen, blends, tf.constant([1]))
     np.testing.assert_allclose(result, [2.5 * LN2], rtol=1e-6)
@@ -157,7 +157,7 @@ def sampled(gate_log_probs, blends, label):
 def test_every_mixture_loss_moves_the_gate_towards_the_better_expert(mixture_loss):
     logits = tf.constant([[0.3, 0.1, -5.0]])
     # Expert 0 says .8 of the label, the others .2.
-    blends = log([[0.8, 0.2], [0.2, 0.8], [0.2, 0.8]])[tf.newaxis]
+    blends = log([[0.8, 0.2], [0.2, 0.8], [0.2, 0.8]])
     with tf.GradientTape() as tape:
         tape.watch(logits)
         gate_log_probs = routing.gate_log_probabilities(logits)

@@ -18,7 +18,7 @@ def take(count, key=KEY):
 
 def test_a_seed_pair_is_the_same_in_every_process():
     # The first eight bytes of SHA-256("0/initialise/gate"), two little-endian words, sign cleared.
-    assert randomness.seed_pair(0, "initialise", "gate") == (1427028331, 1098604126)
+    assert randomness.seed_pair(0, "initialise", "gate") == (813200438, 2107902645)
 
 
 def test_seed_pairs_differ_by_seed_and_by_every_word():
@@ -34,7 +34,9 @@ def test_folding_gives_another_key_for_every_number():
     keys = {tuple(randomness.fold(KEY, n).numpy()) for n in range(-3, 200)}
     assert len(keys) == 203
     assert randomness.fold(KEY, tf.constant(5, tf.int64)).dtype == tf.int32
-    np.testing.assert_array_equal(randomness.fold(KEY, 5), randomness.fold([11, 22], tf.constant(5)))
+    np.testing.assert_array_equal(
+        randomness.fold(KEY, 5), randomness.fold([11, 22], tf.constant(5))
+    )
     assert (randomness.fold(KEY, 5).numpy() != randomness.fold([11, 23], 5).numpy()).any()
 
 

@@ -17,9 +17,6 @@ STRIPE_ROWS = 7
 GLYPH_ROWS = 8
 """Rows of the band of glyphs at the bottom."""
 
-import os
-
-FREQUENT_SHARE = float(os.environ.get("FS", ".25"))
 _GLYPHS = """
 ..###..  ###.###  ...#...  #.....#  #######  #..#..#  ....###  ###....
 .#...#.  #.....#  ...#...  .#...#.  .......  #..#..#  ....###  ###....
@@ -48,8 +45,6 @@ def label_map(num_clusters: int, num_classes: int) -> np.ndarray:
     label in two clusters, so the pattern alone cannot tell the label and neither can the cluster.
     """
     shift = np.arange(num_clusters)[:, None] * (num_classes // num_clusters)
-    if os.environ.get("XOR"):
-        return (np.arange(num_classes)[None, :] ^ shift).astype(np.int32)
     return ((np.arange(num_classes)[None, :] + shift) % num_classes).astype(np.int32)
 
 
@@ -104,18 +99,17 @@ def clusters(
 
 def _draw(rng: np.random.Generator, examples: int, num_clusters: int, num_classes: int) -> Examples:
     """One split; every pair of cluster and pattern is equally frequent, in random order."""
-    step = num_classes // num_clusters
-    share = np.full(num_classes, (1 - FREQUENT_SHARE) / (num_classes - step))
-    share[:step] = FREQUENT_SHARE / step
-    cluster = rng.permutation(np.arange(examples, dtype=np.int32) % num_clusters)
-    pattern = rng.choice(num_classes, examples, p=share)
+    pair = rng.permutation(np.arange(examples) % (num_clusters * num_classes))
+    cluster, pattern = np.divmod(pair.astype(np.int32), num_classes)
 
-    light = np.zeros((examples, SIZE, SIZE, 3), np.float32)
-    T = int(os.environ.get("TR", "8"))
-    B = int(os.environ.get("BR", "8"))
-    light[:, :T] = _wave(rng, cluster, T)[..., None] * float(os.environ.get("SA", "1"))
-    light[:, -B:] = _confetti(rng, pattern) * float(os.environ.get("CA", "1"))
-    pixels = 128 + 75 * light
+    light = np.zeros((examples, SIZE, SIZE), np.float32)
+    light[:, :STRIPE_ROWS] = _stripes(rng, cluster, num_clusters)
+    light[:, -GLYPH_ROWS:] = _glyph_rows(rng, pattern)
+    # Both colours of an image lie on either side of a middle grey with a random tint: no mean
+    # brightness, and no hue, depends on the cluster or on the pattern.
+    tint = rng.uniform(0.5, 1.0, (examples, 1, 1, 3)).astype(np.float32)
+    middle = rng.uniform(110, 145, (examples, 1, 1, 3)).astype(np.float32)
+    pixels = middle + 75 * tint * light[..., None]
     pixels += rng.normal(0, 12, pixels.shape).astype(np.float32)
     features = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return Examples(features, label_map(num_clusters, num_classes)[cluster, pattern], cluster)
@@ -137,30 +131,24 @@ def _stripes(rng: np.random.Generator, cluster: np.ndarray, num_clusters: int) -
     return np.sin(2 * np.pi * along / wavelength + phase).astype(np.float32)
 
 
-def _confetti(rng, pattern):
-    n = len(pattern)
-    axes = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
-    sign = rng.choice(np.array([-1, 1], np.float32), (n, GLYPH_ROWS // 2, SIZE // 2))
-    bars = (pattern // 4 == 1)[:, None, None]
-    sign = np.where(bars, sign[:, :1], sign).repeat(2, 1).repeat(2, 2)
-    return sign[..., None] * axes[pattern % 4][:, None, None]
+def _glyph_rows(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
+    """The lower part, `<float32>[N, GLYPH_ROWS, SIZE]` in [-1, 1]: three equal glyphs.
 
+    Each glyph stands at a random place in its third of the width, all of an image either darker
+    or lighter than the ground.
 
-def _colours(rng, c, T):
-    n = len(c)
-    axes = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
-    sign = (
-        rng.choice(np.array([-1, 1], np.float32), (n, T // 2, SIZE // 2)).repeat(2, 1).repeat(2, 2)
-    )
-    return sign[..., None] * axes[c][:, None, None]
-
-
-def _wave(rng, p, B):
-    n = len(p)
-    angle = np.pi * (p % 4) / 4
-    wl = np.where(p >= 4, 6, 3)
-    phase = rng.uniform(0, 2 * np.pi, n)
-    y, x = np.mgrid[:B, :SIZE]
-    angle, wl, phase = (each[:, None, None] for each in (angle, wl, phase))
-    along = np.cos(angle) * x + np.sin(angle) * y
-    return np.sin(2 * np.pi * along / wl + phase).astype(np.float32)
+    Args:
+      pattern: `<int32>[N]`, the glyph of each image.
+    """
+    examples = len(pattern)
+    glyph_size = GLYPHS.shape[1]
+    part = np.zeros((examples, GLYPH_ROWS, SIZE), np.float32)
+    example = np.arange(examples)[:, None, None]
+    within = np.arange(glyph_size)
+    polarity = rng.choice(np.array([-1, 1], np.float32), (examples, 1, 1))
+    third = SIZE // 3
+    for left in (0, third, 2 * third):
+        top = rng.integers(0, GLYPH_ROWS - glyph_size + 1, examples)[:, None, None]
+        start = left + rng.integers(0, third - glyph_size + 1, examples)[:, None, None]
+        part[example, top + within[:, None], start + within] = polarity * GLYPHS[pattern]
+    return part

@@ -34,6 +34,9 @@ def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
             _split_cpu(runtime.cpu_replicas)
     except RuntimeError as error:
         raise UserError(f"the devices cannot be set up any more ({error}).") from error
+    replicas = len(gpus) or runtime.cpu_replicas
+    if runtime.jit_compile and replicas > 1:
+        raise UserError(f"--jit_compile: works on one device, not on {replicas} replicas.")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(len(gpus))])
     if not gpus and runtime.cpu_replicas > 1:

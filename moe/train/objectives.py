@@ -161,7 +161,7 @@ class JointObjective:
         ]
         balance = self._balance(output, favourite, batch.weight)
         total = tf.add_n([f * t for f, t in zip(factors, terms, strict=True) if f])
-        total += weights.balance_loss * balance
+        total += weights.balance_loss * balance  # spread over the examples, so that it adds up
         correct = tf.cast(output.answer == batch.label, tf.float32)
         gate_correct = tf.cast(favourite == batch.group, tf.float32)
         sums = _sums(

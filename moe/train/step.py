@@ -34,7 +34,8 @@ def make_train_step(
       global_batch_size: S over all replicas.
       seed_states: seed variables of foreign stochastic layers; set anew in every step, so that
         their draws depend on the step and not on history.
-      jit_compile: compile loss and gradients with XLA.
+      jit_compile: compile loss and gradients with XLA; on a single replica only, because losses
+        that need sums over replicas cannot be compiled apart.
 
     Returns:
       `(batch, step)` -> `<float32>[M]`, the objective's metric sums over the global batch.
@@ -42,7 +43,6 @@ def make_train_step(
     variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
     sum_up = tf.distribute.ReduceOp.SUM
 
-    @tf.function(jit_compile=jit_compile or None, autograph=False)
     def gradients_of(batch: Batch, step_key: tf.Tensor):
         with randomness.key_scope(step_key), tf.GradientTape() as tape:
             outcome = objective.train(batch, global_batch_size)
@@ -50,6 +50,9 @@ def make_train_step(
             outcome.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         return gradients, outcome.sums, outcome.load
+
+    if jit_compile:
+        gradients_of = tf.function(gradients_of, jit_compile=True, autograph=False)
 
     def on_replica(batch: Batch, step: tf.Tensor):
         replica = tf.distribute.get_replica_context()

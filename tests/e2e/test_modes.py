@@ -1,0 +1,185 @@
+"""Every mode really trains, on a small image set, from configuration to results."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import TEST, TRAIN, toy_config, toy_source
+
+from moe import run
+from moe.config import EvalConfig
+from moe.data import pipeline, registry
+from moe.errors import UserError
+from moe.evaluate.run import evaluate
+from moe.train import stage_run
+from moe.workspace import open_workspace
+
+MIXTURES = [
+    ("joint", {}),
+    ("joint", {"routing": "hard"}),
+    ("joint", {"routing": "hard", "boost": "scalar", "expert_head": "group"}),
+    ("joint", {"routing": "topk", "top_k": 2, "groups": "none:3"}),
+    ("joint", {"baseline": False, "expert_head": "group", "routing": "hard"}),
+    ("joint", {"baseline": False, "mixture_loss": "expected", "z_loss": 0.01}),
+    ("joint", {"boost": "none", "groups": "none:3", "precision": "mixed_bfloat16"}),
+    ("separate", {"routing": "hard"}),
+    ("separate", {"expert_head": "group", "baseline": False}),
+    ("staged", {"boost": "scalar"}),
+]
+
+
+def _results(workdir):
+    return json.loads((workdir / "results.json").read_text())
+
+
+@pytest.mark.parametrize(("mode", "flags"), MIXTURES)
+def test_a_mixture_trains_and_reports(toy, tmp_path, mode, flags):
+    assert run.train(toy_config(tmp_path, mode, **flags)) == 0
+    results = _results(tmp_path)
+    assert results["dataset"] == "toy"
+    assert results["test"]["accuracy"] > 0.5  # chance is 0.2
+    assert results["test"]["nll"] < np.log(5)
+    assert results["examples"] == {"train": 215, "validation": 25, "test": TEST}
+    assert sum(results["routing_metrics"]["load"]) == pytest.approx(1)
+    assert results["macs_spent"] > 0
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        assert predictions["index"].tolist() == list(range(TEST))
+        np.testing.assert_allclose(predictions["probabilities"].sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(predictions["gate_probabilities"].sum(axis=1), 1, atol=1e-5)
+        accuracy = (predictions["answer"] == predictions["label"]).mean()
+        assert results["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("mode", ["baseline", "gate", "experts"])
+def test_a_part_trains_alone(toy, tmp_path, mode):
+    assert run.train(toy_config(tmp_path, mode)) == 0
+    results = _results(tmp_path)
+    assert list(results["parts"]) == [mode]
+    accuracies = results["parts"][mode]
+    if mode != "experts":
+        accuracies = {mode: accuracies}
+    assert all(part["accuracy"] > 0.4 for part in accuracies.values())
+    assert (results["test"]["accuracy"] is not None) == (mode == "baseline")
+
+
+def test_the_parts_of_separate_are_those_that_train_alone(toy, tmp_path):
+    run.train(toy_config(tmp_path / "a", "baseline"))
+    run.train(toy_config(tmp_path / "b", "separate"))
+    alone, among = (_results(tmp_path / name) for name in "ab")
+    assert alone["parts"]["baseline"] == among["parts"]["baseline"]
+
+
+def test_training_selects_on_validation_and_never_opens_the_test_split(monkeypatch, tmp_path):
+    monkeypatch.setitem(registry._GENERATED, "toy", lambda: toy_source(test_opens=False))
+    evaluated = []
+
+    def final_evaluation(*args):
+        evaluated.append(True)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(run, "_evaluate", final_evaluation)
+    for mode in ("separate", "joint"):
+        with pytest.raises(UserError, match="far enough"):
+            run.train(toy_config(tmp_path / mode, mode))
+    assert len(evaluated) == 2
+
+
+def test_validation_examples_are_never_trained_on(toy, monkeypatch, tmp_path):
+    """Compares the pixels that reach the training pipeline with those of the validation split."""
+    trained_on = []
+    original = pipeline.training_batches
+
+    def spy(split, *args):
+        trained_on.append(split)
+        return original(split, *args)
+
+    monkeypatch.setattr(stage_run, "training_batches", spy)
+    config = toy_config(tmp_path, "separate", epochs=1)
+    run.train(config)
+    validation = open_workspace(config).validation
+    held_out = {image.tobytes() for image in validation.examples.features}
+    assert len(held_out) == len(validation) == 25
+    seen = {image.tobytes() for split in trained_on for image in split.examples.features}
+    assert len(seen) == TRAIN - len(validation)
+    assert not seen & held_out
+
+
+@pytest.mark.parametrize("routing", ["soft", "hard"])
+def test_a_stage_is_traced_once(toy, monkeypatch, tmp_path, routing):
+    loops = []
+    original = stage_run.make_train_loop
+
+    def spy(*args):
+        loops.append(original(*args))
+        return loops[-1]
+
+    monkeypatch.setattr(stage_run, "make_train_loop", spy)
+    # Loops of 3 and 2 steps, over three epochs: neither may trace again.
+    run.train(toy_config(tmp_path, "joint", routing=routing, epochs=3, steps_per_loop=3))
+    assert [loop.experimental_get_tracing_count() for loop in loops] == [1]
+
+
+def test_every_variable_is_in_the_checkpoint(toy, tmp_path):
+    config = toy_config(tmp_path, "joint")
+    run.train(config)
+    mixture = open_workspace(config).build(tf.distribute.get_strategy(), "float32")
+    stored = [
+        name
+        for name, _ in tf.train.list_variables(str(tmp_path / "best" / "ckpt-1"))
+        if name.endswith("VARIABLE_VALUE")
+    ]
+    assert len(stored) == len(mixture.variables)
+
+
+def test_evaluation_repeats_the_run_and_knows_other_routings(toy, tmp_path):
+    run.train(toy_config(tmp_path, "separate", routing="hard"))
+    routings = ("hard", "soft", "oracle", "oracle_best", "random", "uniform", "baseline")
+    config = EvalConfig(workdir=str(tmp_path), routing=(*routings, "expert:soft"))
+    assert evaluate(config) == 0
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    results = _results(tmp_path)
+    assert found["routings"]["hard"]["accuracy"] == results["test"]["accuracy"]
+    assert found["parts"] == results["parts"]
+    assert found["routed_against_dense"]["hard"] < 1e-5
+    assert found["examples"] == TEST
+    best = found["routings"]["oracle_best"]["accuracy"]
+    assert all(best >= found["routings"][name]["accuracy"] for name in ("hard", "oracle"))
+    assert np.sum(found["routings"]["soft"]["confusion"]) == TEST
+
+
+def test_runs_side_by_side(toy, tmp_path):
+    for mode in ("separate", "joint"):
+        run.train(toy_config(tmp_path / mode, mode))
+    names = (str(tmp_path / "separate"), str(tmp_path / "joint"))
+    assert evaluate(EvalConfig(compare=names)) == 0
+    comparison = json.loads((tmp_path / "separate" / "comparison.json").read_text())
+    (test,) = comparison["mcnemar"]
+    gap = comparison["runs"][names[0]]["test"]["accuracy"]
+    gap -= comparison["runs"][names[1]]["test"]["accuracy"]
+    assert (test["only_a"] - test["only_b"]) / TEST == pytest.approx(gap)
+
+
+def test_a_finished_run_only_reports(toy, tmp_path, capsys):
+    run.train(toy_config(tmp_path, "baseline"))
+    before = (tmp_path / "results.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run.train(toy_config(tmp_path, "baseline")) == 0
+    assert "baseline" in capsys.readouterr().out
+    assert (tmp_path / "results.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.1}, r"learning_rate=0.1 \(was 0.003\)"),
+        ({"seed": 1}, r"seed=1 \(was 0\)"),
+        ({"epochs": 1}, r"epochs=1 \(was 2\)"),
+    ],
+)
+def test_another_run_in_the_workdir_is_refused(toy, tmp_path, changes, message):
+    run.train(toy_config(tmp_path, "baseline"))
+    with pytest.raises(UserError, match=message):
+        run.train(toy_config(tmp_path, "baseline", **changes))

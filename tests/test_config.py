@@ -1,0 +1,249 @@
+"""Validation names flag, value and rule; what identifies a run; storing and reading back."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from moe import config
+from moe.config import Config, DataConfig, EvalConfig, LossConfig, ModelConfig, TrainConfig
+from moe.errors import UserError
+
+
+def change(base, **values):
+    """`base` with fields changed, whichever section they are in."""
+    for name, value in values.items():
+        if name == "mode":
+            base = dataclasses.replace(base, mode=value)
+            continue
+        (section,) = (
+            s for s, kind in config.SECTIONS.items() if name in {f.name for f in fields(kind)}
+        )
+        inner = dataclasses.replace(getattr(base, section), **{name: value})
+        base = dataclasses.replace(base, **{section: inner})
+    return base
+
+
+def fields(kind):
+    return dataclasses.fields(kind)
+
+
+def test_the_defaults_are_valid_and_frozen():
+    default = Config()
+    assert default.mode == "joint"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        default.mode = "gate"
+
+
+def test_no_two_sections_share_a_field_name():
+    names = [f.name for kind in config.SECTIONS.values() for f in fields(kind)]
+    assert len(names) == len(set(names))
+    assert {f.name for f in fields(Config)} == {"mode", *config.SECTIONS}
+
+
+WRONG = [
+    ("mode", "joined", "one of baseline, gate, experts, separate, joint, staged"),
+    ("routing", "dense", "one of soft, hard, topk"),
+    ("expert_head", "half", "one of full, group"),
+    ("mixture_loss", "nll", "one of likelihood, expected"),
+    ("precision", "float16", "one of auto, float32"),
+    ("optimizer", "lion", "one of sgd, momentum"),
+    ("schedule", "linear", "one of constant, cosine"),
+    ("monitor", "f1", "one of accuracy, loss"),
+    ("boost", "vector", "one of none, scalar, per_class"),
+    ("augment", "mixup", "one of none, flip"),
+    ("validation_fraction", 0.0, "between 0 and 1"),
+    ("validation_fraction", 1.0, "between 0 and 1"),
+    ("validation_fraction", -0.1, "between 0 and 1"),
+    ("validation_fraction", float("nan"), "between 0 and 1"),
+    ("train_examples", 0, "greater than 0"),
+    ("top_k", 0, "greater than 0"),
+    ("gate_temperature", 0.0, "greater than 0"),
+    ("gate_temperature", float("inf"), "greater than 0"),
+    ("epochs", 0, "greater than 0"),
+    ("steps", -1, "greater than 0"),
+    ("batch_size", 0, "greater than 0"),
+    ("learning_rate", 0.0, "greater than 0"),
+    ("learning_rate", float("nan"), "greater than 0"),
+    ("cpu_replicas", 0, "greater than 0"),
+    ("steps_per_loop", 0, "greater than 0"),
+    ("checkpoint_seconds", 0.0, "greater than 0"),
+    ("keep", 0, "greater than 0"),
+    ("gate_supervision", -1.0, "0 or more"),
+    ("baseline_loss", -1.0, "0 or more"),
+    ("expert_loss", float("nan"), "0 or more"),
+    ("balance_loss", -0.01, "0 or more"),
+    ("z_loss", float("inf"), "0 or more"),
+    ("patience", -1, "0 or more"),
+    ("weight_decay", -0.1, "0 or more"),
+    ("seed", -1, "0 or more"),
+    ("data_seed", -1, "0 or more"),
+    ("gpus", -1, "0 or more"),
+    ("checkpoint_steps", -1, "0 or more"),
+    ("groups", "none:0", "none:K with K from 1 to 9999"),
+    ("groups", "none:", "none:K with K from 1 to 9999"),
+    ("groups", "none:2.5", "none:K with K from 1 to 9999"),
+    ("groups", "none:10000", "none:K with K from 1 to 9999"),
+    ("top_k", 2, "1 with --routing=soft"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), WRONG, ids=lambda v: str(v))
+def test_a_wrong_value_is_refused_with_flag_value_and_rule(name, value, rule):
+    with pytest.raises(UserError) as caught:
+        change(Config(), **{name: value})
+    message = str(caught.value)
+    assert message.startswith(f"--{name}={value}: must be ")
+    assert rule in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"baseline": False, "boost": "scalar"}, r"--boost=scalar.*--nobaseline"),
+        ({"baseline": False, "mode": "baseline"}, r"--mode=baseline trains the baseline"),
+        ({"expert_head": "group", "boost": "none", "mixture_loss": "expected"}, r"is infinite"),
+        ({"expert_head": "group", "baseline": False, "mixture_loss": "expected"}, r"is infinite"),
+        ({"routing": "hard", "top_k": 2}, r"--top_k=2: must be 1 with --routing=hard"),
+    ],
+)
+def test_values_that_exclude_each_other_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        change(Config(), **values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"baseline": False},
+        {"baseline": False, "boost": "none"},
+        {"routing": "topk", "top_k": 3},
+        {"expert_head": "group", "mixture_loss": "expected"},
+        {"groups": "none:1"},
+        {"groups": "none:9999"},
+        {"groups": "my/groups.json"},
+        {"gpus": 0},
+        {"patience": 0, "z_loss": 0.5, "weight_decay": 0.0},
+    ],
+)
+def test_unusual_but_right_values_are_accepted(values):
+    change(Config(), **values)
+
+
+def some_config():
+    return change(
+        Config(mode="staged"),
+        groups="none:7",
+        routing="topk",
+        top_k=2,
+        z_loss=0.25,
+        steps=12,
+        workdir="runs/x",
+        jit_compile=True,
+    )
+
+
+def test_a_configuration_survives_json():
+    original = some_config()
+    assert Config.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+
+
+@pytest.mark.parametrize("where", ["mode", "data", ("data", "dropout"), ("train", "seed")])
+def test_a_stored_configuration_of_another_version_is_refused(where):
+    values = some_config().to_dict()
+    if isinstance(where, str):
+        del values[where]
+    elif where[1] in values[where[0]]:
+        values[where[0]][where[1]] = "seven"
+    else:
+        values[where[0]][where[1]] = 1
+    with pytest.raises(UserError, match="does not fit this version"):
+        Config.from_dict(values)
+
+
+ANOTHER = {
+    "dataset": "digits", "data_dir": "d", "groups": "none:3", "validation_fraction": 0.2,
+    "train_examples": 9, "data_seed": 1, "augment": "flip", "expert_head": "group",
+    "baseline": False, "boost": "none", "gate_backbone": "tiny", "expert_backbone": "tiny",
+    "baseline_backbone": "tiny", "routing": "topk", "top_k": 2, "gate_temperature": 2.0,
+    "mixture_loss": "expected", "gate_supervision": 0.0, "baseline_loss": 0.0, "expert_loss": 0.0,
+    "balance_loss": 1.0, "z_loss": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
+    "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
+    "weight_decay": 1.0, "seed": 1, "workdir": "w", "gpus": 1, "require_gpus": True,
+    "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": True,
+    "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
+}  # fmt: skip
+FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir"}
+
+
+def test_the_table_of_other_values_is_complete():
+    assert set(ANOTHER) == {f.name for kind in config.SECTIONS.values() for f in fields(kind)}
+
+
+@pytest.mark.parametrize("name", ANOTHER)
+def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(name):
+    # top_k = 2 is valid with topk only.
+    base = change(Config(), routing="topk") if name == "top_k" else Config()
+    differences = config.identity_differences(base, change(base, **{name: ANOTHER[name]}))
+    if name in FREE:
+        assert differences == []
+    else:
+        (difference,) = differences
+        assert difference.startswith(f"--{name}={ANOTHER[name]} (was ")
+
+
+def test_another_mode_is_another_run():
+    assert config.identity_differences(Config(), Config(mode="gate")) == ["--mode=gate (was joint)"]
+
+
+@pytest.mark.parametrize("length", ["epochs", "steps"])
+def test_a_run_may_grow_but_not_shrink(length):
+    short, long = (change(Config(), **{length: n}) for n in (10, 20))
+    assert config.identity_differences(short, long) == []
+    assert config.identity_differences(long, short) == [f"--{length}=10 (was 20)"]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "triangular"])
+def test_a_run_may_not_grow_where_the_schedule_depends_on_its_length(schedule):
+    short, long = (change(Config(), schedule=schedule, epochs=n) for n in (10, 20))
+    assert config.identity_differences(short, long) == ["--epochs=20 (was 10)"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"give --workdir=RUN .* or --compare"),
+        ({"workdir": "a", "compare": ("a", "b")}, r"give --workdir=RUN .* or --compare"),
+        ({"compare": ("a",)}, r"--compare=a: name at least two"),
+        ({"compare": ("a", "b"), "routing": ("soft",)}, r"give --routing with --workdir"),
+        ({"workdir": "a", "routing": ("soft", "best")}, r"--routing=best: must be among soft"),
+        ({"workdir": "a", "routing": ("expert:",)}, r"--routing=expert:: must be among"),
+        ({"workdir": "a", "eval_split": "train"}, r"--eval_split=train: .* test, validation"),
+        ({"workdir": "a", "precision": "half"}, r"--precision=half: must be one of auto"),
+        ({"workdir": "a", "batch_size": 0}, r"--batch_size=0: must be greater than 0"),
+    ],
+)
+def test_a_wrong_evaluation_is_refused(values, message):
+    with pytest.raises(UserError, match=message):
+        EvalConfig(**values)
+
+
+@pytest.mark.parametrize("name", [*config.EVALUATION_ROUTINGS, "expert:natural"])
+def test_every_evaluation_routing_is_accepted(name):
+    assert EvalConfig(workdir="a", routing=(name,)).routing == (name,)
+
+
+def test_configuration_and_flags_need_no_tensorflow():
+    # A wrong flag must be answered at once.
+    code = "import sys, flags.parse, moe.config; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_sections_are_the_classes_that_the_configuration_holds():
+    default = Config()
+    assert [type(getattr(default, name)) for name in config.SECTIONS] == [
+        DataConfig, ModelConfig, LossConfig, TrainConfig, config.RuntimeConfig,
+    ]  # fmt: skip

@@ -1,0 +1,174 @@
+"""Flags and configuration name the same things; errors are one line, help is complete."""
+
+import dataclasses
+import pathlib
+
+import pytest
+
+from flags.define import eval_flags, train_flags
+from flags.parse import parse_eval, parse_train, run_program
+from moe.config import SECTIONS, Config, EvalConfig
+from moe.errors import UserError
+
+# What absl itself brings into every set of flags.
+OWN_OF_ABSL = {"flagfile", "undefok"}
+PRESETS = sorted((pathlib.Path(__file__).parents[1] / "flags" / "presets").glob("*.flags"))
+
+
+def train(*arguments):
+    return parse_train(["train.py", *arguments])
+
+
+def evaluate(*arguments):
+    return parse_eval(["eval.py", *arguments])
+
+
+def train_fields():
+    return {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)} | {"mode"}
+
+
+def eval_fields():
+    return {f.name for f in dataclasses.fields(EvalConfig)}
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [(train_flags(), train_fields()), (eval_flags(), eval_fields())],
+    ids=["train", "eval"],
+)
+def test_every_field_has_a_flag_and_every_flag_a_field(values, names):
+    assert set(values) - OWN_OF_ABSL == names
+
+
+def test_without_flags_the_defaults_of_the_configuration_hold():
+    assert train() == Config()
+    assert evaluate("--workdir=x") == EvalConfig(workdir="x")
+
+
+def test_values_arrive_in_their_sections():
+    config = train(
+        "--mode=staged",
+        "--dataset=digits",
+        "--validation_fraction=.25",
+        "--routing=topk",
+        "--top_k=2",
+        "--nobaseline",
+        "--z_loss=1e-3",
+        "--seed=7",
+        "--keep=5",
+        "--jit_compile",
+    )
+    assert config.mode == "staged"
+    assert (config.data.dataset, config.data.validation_fraction) == ("digits", 0.25)
+    assert (config.model.routing, config.model.top_k, config.model.baseline) == ("topk", 2, False)
+    assert config.loss.z_loss == 1e-3
+    assert config.train.seed == 7
+    assert (config.runtime.keep, config.runtime.jit_compile) == (5, True)
+
+
+def test_lists_become_tuples():
+    assert evaluate("--compare=a,b").compare == ("a", "b")
+    assert evaluate("--workdir=x", "--routing=hard,expert:natural").routing == (
+        "hard",
+        "expert:natural",
+    )
+
+
+def test_parsing_twice_does_not_remember_the_first_time():
+    assert train("--seed=3").train.seed == 3
+    assert train().train.seed == 0
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: p.stem)
+def test_every_preset_parses_and_a_later_flag_wins(preset):
+    config = train(f"--flagfile={preset}", "--epochs=1234")
+    assert config.train.epochs == 1234
+    assert config != Config()
+
+
+def test_there_are_presets():
+    names = {preset.stem for preset in PRESETS}
+    assert {"lab", "lab_2017", "lab_quick", "tabular"} <= names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epoch=3"], r"epoch"),
+        (["--nonsense=3"], r"nonsense"),
+        (["--epochs=many"], r"epochs.*many"),
+        (["--epochs=1.5"], r"epochs"),
+        (["--epochs"], r"epochs"),
+        (["--baseline=perhaps"], r"baseline"),
+        (["--learning_rate=-1"], r"--learning_rate=-1.0: must be greater than 0"),
+        (["--learning_rate=nan"], r"--learning_rate=nan: must be greater than 0"),
+        (["--mode=everything"], r"--mode=everything: must be one of baseline"),
+        (["stray"], r"'stray': flags look like --name=value"),
+        (["--seed=1", "stray", "--epochs=1"], r"'stray': flags look like --name=value"),
+        (["--flagfile=/nowhere/at.all"], r"/nowhere/at.all"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys, arguments, message):
+    with pytest.raises(UserError, match=message):
+        train(*arguments)
+    assert run_program(lambda: train(*arguments) and 0) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+
+
+def test_a_flagfile_that_is_no_text_is_one_line(tmp_path, capsys):
+    path = tmp_path / "binary.flags"
+    path.write_bytes(b"\xff\xfe--seed=1\n")
+    assert run_program(lambda: train(f"--flagfile={path}") and 0) == 2
+    assert run_program(lambda: train(f"--flagfile={tmp_path}") and 0) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], r"give --workdir=RUN"),
+        (["--workdir=x", "--routing=soft,best"], r"--routing=best: must be among"),
+        (["--compare=a"], r"name at least two"),
+        (["--mode=joint"], r"mode"),
+    ],
+)
+def test_a_wrong_evaluation_flag_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(*arguments)
+
+
+def test_a_program_that_ends_well_returns_its_own_code(capsys):
+    assert run_program(lambda: 0) == 0
+    assert run_program(lambda: 3) == 3
+    assert capsys.readouterr().err == ""
+
+
+def test_other_exceptions_are_not_hidden():
+    def fail():
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_program(fail)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpshort", "--helpfull"])
+@pytest.mark.parametrize(
+    ("parse", "values"), [(train, train_flags()), (evaluate, eval_flags())], ids=["train", "eval"]
+)
+def test_the_help_page_names_and_explains_every_flag(capsys, parse, values, flag):
+    with pytest.raises(SystemExit) as caught:
+        parse("--seed=notanumber", flag)
+    assert caught.value.code == 0
+    page = capsys.readouterr().out.splitlines()
+    for name in {*values} - {"undefok"}:
+        starts = (f"--{name}=", f"--[no]{name}")
+        (position,) = (
+            n for n, line in enumerate(page) if line.startswith(starts[0]) or line == starts[1]
+        )
+        assert page[position + 1].startswith("    ")
+        assert page[position + 1].strip()
+    assert all(len(line) <= 100 for line in page)
