@@ -39,3 +39,5 @@ def load_tensorflow() -> None:
 
         tf.config.list_physical_devices()
     absl.logging.set_verbosity(absl.logging.ERROR)
+    # A stage traces its own functions, which TensorFlow takes for a mistake.
+    tf.get_logger().setLevel("ERROR")

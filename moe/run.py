@@ -46,8 +46,8 @@ def train(config: Config) -> int:
     precision = choose_precision(config.runtime.precision)
     workspace = open_workspace(config)
     config = workspace.config
-    workdir = _open_workdir(config)
-    if (workdir / "results.json").exists():
+    workdir, longer = _open_workdir(config)
+    if (workdir / "results.json").exists() and not longer:
         _print_results(read_json(workdir / "results.json"), workdir)
         return 0
     facts = provenance()
@@ -70,6 +70,7 @@ def train(config: Config) -> int:
     with stop_on_signals() as stop:
         context = Context(
             config,
+            precision.policy,
             mixture,
             workspace.groups,
             Data(workspace.train, workspace.validation),
@@ -98,8 +99,11 @@ def train(config: Config) -> int:
     return 0
 
 
-def _open_workdir(config: Config) -> pathlib.Path:
+def _open_workdir(config: Config) -> tuple[pathlib.Path, bool]:
     """Makes the folder, or checks that the run in it is the same one.
+
+    Returns:
+      The folder, and whether the run in it is now to last longer.
 
     Raises:
       UserError: another run lives there, or the folder cannot be made.
@@ -114,16 +118,23 @@ def _open_workdir(config: Config) -> pathlib.Path:
         raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
     if not os.access(workdir, os.W_OK):
         raise UserError(f"--workdir={workdir}: is not writable.")
-    if (workdir / "config.json").exists():
-        stored = read_json(workdir / "config.json")
-        old = Config.from_dict(stored["config"])
-        differences = identity_differences(old, config)
-        if differences:
-            raise UserError(
-                f"--workdir={workdir} holds another run: {', '.join(differences)}; "
-                "use another --workdir, or the flags of that run."
-            )
-    return workdir
+    if not (workdir / "config.json").exists():
+        return workdir, False
+    old = Config.from_dict(read_json(workdir / "config.json").get("config", {}))
+    differences = identity_differences(old, config)
+    if differences:
+        raise UserError(
+            f"--workdir={workdir} holds another run: {', '.join(differences)}; "
+            "use another --workdir, or the flags of that run."
+        )
+    longer = (old.train.epochs, old.train.steps) != (config.train.epochs, config.train.steps)
+    saved = CheckpointStore(workdir / "checkpoints").newest() if longer else None
+    if saved and saved.progress["stage"] > 0:
+        raise UserError(
+            f"--workdir={workdir}: its first stage has ended at --epochs={old.train.epochs}, "
+            f"--steps={old.train.steps}; a longer run needs another --workdir."
+        )
+    return workdir, longer
 
 
 def _evaluate(

@@ -1,10 +1,10 @@
 """Goldens by hand, and which way each loss pushes the gate."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 
 from moe import losses, routing
 from moe.types import IMPOSSIBLE, Routing
@@ -62,13 +62,11 @@ def test_sampled_likelihood_makes_the_gate_insist_where_the_expert_beats_the_fal
     assert np.sign(np.round(gradient[0], 4)) == direction
 
 
-@given(
-    gate=st.sampled_from([0.0, -1e-9, -1e-6, -0.5, -20.0, -90.0, -1e4]),
-    expert=st.sampled_from([0.0, -1.0, -1e4, IMPOSSIBLE]),
-    fallback=st.sampled_from([-1e-7, -2.3, -1e4]),
-)
-def test_sampled_likelihood_and_its_gradients_are_finite_at_the_ends(gate, expert, fallback):
-    values = [tf.constant([v]) for v in (gate, expert, fallback)]
+def test_sampled_likelihood_and_its_gradients_are_finite_at_the_ends():
+    gates = [0.0, -1e-9, -1e-6, -0.5, -20.0, -90.0, -1e4]
+    experts, fallbacks = [0.0, -1.0, -1e4, IMPOSSIBLE], [-1e-7, -2.3, -1e4]
+    cases = np.array(list(itertools.product(gates, experts, fallbacks)), np.float32)
+    values = [tf.constant(column) for column in cases.T]
     with tf.GradientTape() as tape:
         tape.watch(values)
         loss = losses.sampled_likelihood_loss(*values)
@@ -115,14 +113,13 @@ def test_load_balancing_loss(counts, importance, expected):
     np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
-def test_load_balancing_loss_moves_the_gate_by_its_probabilities_only():
+def test_load_balancing_loss_moves_the_gate_away_from_the_busy_expert():
     counts, importance = tf.constant([3.0, 1.0]), tf.constant([2.4, 1.6])
     with tf.GradientTape() as tape:
-        tape.watch([counts, importance])
+        tape.watch(importance)
         loss = losses.load_balancing_loss(counts, importance)
-    to_counts, to_importance = tape.gradient(loss, [counts, importance])
-    assert to_counts is None
-    assert to_importance[0] > 0 > to_importance[1]  # away from the busy expert
+    # d/dP_i of 2 (.75 P_0 + .25 P_1) / (P_0 + P_1) at (2.4, 1.6): 2 (f_i - .55) / 4
+    np.testing.assert_allclose(tape.gradient(loss, importance), [0.1, -0.15], rtol=1e-5)
 
 
 def test_z_loss():

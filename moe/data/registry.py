@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-
 from moe.data import tfds_source
 from moe.data.clusters import clusters
-
-shapes = None  # TEMP
+from moe.data.shapes import shapes
 from moe.data.source import Source
 from moe.data.tabular import SKLEARN_SETS, sklearn_source
 from moe.errors import UserError, warn

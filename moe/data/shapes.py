@@ -67,7 +67,7 @@ def _draw(rng: np.random.Generator, examples: int) -> Examples:
     ink = np.empty((examples, SIZE, SIZE), np.float32)
     for index, name in enumerate(CLASSES):
         rows = np.flatnonzero(label == index)
-        distance = _OUTLINES[name](u[rows], v[rows], organic[rows, None, None])
+        distance = OUTLINES[name](u[rows], v[rows], organic[rows, None, None])
         # About one pixel of soft edge: a unit of distance is some ten pixels.
         ink[rows] = np.clip(0.5 - 8 * distance, 0, 1)
     return Examples(_paint(rng, ink, organic), label)
@@ -175,7 +175,7 @@ def _ripples(u: np.ndarray, v: np.ndarray, organic: np.ndarray) -> np.ndarray:
     return np.abs(v - np.rint(v)) * 0.6 - 0.15
 
 
-_OUTLINES = {
+OUTLINES = {
     "tile": _block,
     "pebble": _block,
     "cross": _arms,

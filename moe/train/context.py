@@ -75,6 +75,7 @@ class Context:
 
     Attributes:
       config: fully resolved.
+      policy: the Keras dtype policy of the networks.
       mixture: built under `strategy`.
       groups: one expert each.
       data: training and validation examples.
@@ -86,6 +87,7 @@ class Context:
     """
 
     config: Config
+    policy: str
     mixture: MixtureOfExperts
     groups: Groups
     data: Data

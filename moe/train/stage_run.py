@@ -15,6 +15,7 @@ from moe.data.pipeline import evaluation_batches, steps_per_epoch, training_batc
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
 from moe.train.loop import make_train_loop
+from moe.train.loss_scale import make_loss_scale
 from moe.train.objectives import make_objective
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
@@ -59,6 +60,7 @@ class StageRun:
                 for part in stage.parts
                 if models[part].trainable_variables
             }
+            self._loss_scale = make_loss_scale(context.policy)
             # The best weights so far: part of the checkpoint, so that one file tells it all.
             self._best = {
                 part: [tf.Variable(v, trainable=False) for v in part_variables(models[part])]
@@ -68,17 +70,19 @@ class StageRun:
         self._judge = tf.function(self._objective.evaluate, autograph=False)
         self._epoch_seconds = 0.0
         self._epoch_examples_before = 0.0
+        self.unsaved_steps = 0
 
     def variables(self) -> Variables:
         """Everything that the checkpoint of a running stage holds."""
         return (
             model_variables(self._context.mixture, self._parts)
             | {f"optimizer.{part}": opt.state() for part, opt in self._optimizers.items()}
+            | {"loss_scale": self._loss_scale.state()}
             | {f"best.{part}": best for part, best in self._best.items()}
         )
 
     def train(self) -> None:
-        """Trains to the end of the stage and leaves the best weights in the mixture."""
+        """Trains to the end of the stage."""
         if self._optimizers and not self._is_over():
             iterator, loop = self._start()
             saved_at, per_loop = time.monotonic(), 1
@@ -92,7 +96,6 @@ class StageRun:
                     self.save()
                     saved_at = time.monotonic()
                     self._context.stop.check()
-        self._finish()
 
     # --- one loop -------------------------------------------------------------------------------
 
@@ -115,6 +118,7 @@ class StageRun:
             strategy,
             key=randomness.seed_pair(config.train.seed, "step", self._stage.name),
             global_batch_size=self._batch_size,
+            loss_scale=self._loss_scale,
             seed_states=foreign_seed_states(self._context.mixture),
             jit_compile=bool(config.runtime.jit_compile),
         )
@@ -132,6 +136,7 @@ class StageRun:
         seconds = time.perf_counter() - started
         for row in rows:  # One after the other: the sum must not depend on how loops were cut.
             progress.sums = [float(s) for s in np.add(progress.sums, row)]
+        self.unsaved_steps += steps
         progress.step += steps
         progress.total_steps += steps
         progress.seconds += seconds
@@ -250,9 +255,13 @@ class StageRun:
 
     def save(self) -> None:
         """Writes a checkpoint of the run as it stands."""
-        save_progress(self._context, self.variables(), self._progress)
+        progress = self._progress
+        # A stage's end adds no step: the number of the next one's start must still be a new one.
+        number = progress.total_steps + progress.stage
+        self._context.store.save(number, self.variables(), dataclasses.asdict(progress))
+        self.unsaved_steps = 0
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Takes the best weights, notes the outcome and opens the next stage."""
         progress = self._progress
         models = self._context.mixture.parts()
@@ -275,13 +284,6 @@ class StageRun:
         progress.stage += 1
         progress.step, progress.seconds, progress.sums = 0, 0.0, []
         progress.best_score, progress.best_epoch = None, 0
-
-
-def save_progress(context: Context, variables: Variables, progress: Progress) -> None:
-    """Writes a checkpoint; the end of a stage adds no step, and its number must be a new one."""
-    context.store.save(
-        progress.total_steps + progress.stage, variables, dataclasses.asdict(progress)
-    )
 
 
 def _int64(number: int) -> tf.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from moe import randomness
+from moe.train.loss_scale import LossScale
 from moe.train.objectives import Objective, active_parts
 from moe.train.optimizers import PartOptimizer, apply_active
 from moe.types import Batch
@@ -21,6 +22,7 @@ def make_train_step(
     *,
     key: tuple[int, int],
     global_batch_size: int,
+    loss_scale: LossScale,
     seed_states: tuple[tf.Variable, ...] = (),
     jit_compile: bool = False,
 ) -> Step:
@@ -32,6 +34,7 @@ def make_train_step(
       strategy: the default strategy on one device.
       key: randomness of the stage.
       global_batch_size: S over all replicas.
+      loss_scale: what float16 needs.
       seed_states: seed variables of foreign stochastic layers; set anew in every step, so that
         their draws depend on the step and not on history.
       jit_compile: compile loss and gradients with XLA; on a single replica only, because losses
@@ -46,8 +49,9 @@ def make_train_step(
     def gradients_of(batch: Batch, step_key: tf.Tensor):
         with randomness.key_scope(step_key), tf.GradientTape() as tape:
             outcome = objective.train(batch, global_batch_size)
+            loss = loss_scale.scale(outcome.loss)
         gradients = tape.gradient(
-            outcome.loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         return gradients, outcome.sums, outcome.load
 
@@ -62,15 +66,20 @@ def make_train_step(
         for number, state in enumerate(seed_states):
             state.assign(tf.cast(randomness.fold(step_key, -1 - number), state.dtype))
         gradients, sums, load = gradients_of(batch, step_key)
-        return replica.all_reduce(sum_up, (gradients, sums)), (
-            None if load is None else replica.all_reduce(sum_up, load)
-        )
+        gradients, sums = replica.all_reduce(sum_up, (gradients, sums))
+        gradients, usable = loss_scale.unscale(gradients)
+        return gradients, usable, sums, None if load is None else replica.all_reduce(sum_up, load)
 
     def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        (gradients, sums), load = strategy.run(on_replica, args=(batch, step))
-        first = strategy.experimental_local_results
-        active = active_parts(None if load is None else first(load)[0], optimizers)
-        apply_active(optimizers, strategy, gradients, active, step)
-        return first(sums)[0]
+        gradients, usable, sums, load = strategy.run(on_replica, args=(batch, step))
+
+        def first(value):  # after the sum over replicas all have the same
+            return strategy.experimental_local_results(value)[0]
+
+        active = active_parts(None if load is None else first(load), optimizers)
+        loss_scale.apply(
+            first(usable), lambda: apply_active(optimizers, strategy, gradients, active, step)
+        )
+        return first(sums)
 
     return step_fn

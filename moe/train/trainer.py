@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from moe.train.context import Context, Progress
-from moe.train.stage_run import StageRun, save_progress
+from moe.train.stage_run import StageRun
 from moe.train.stages import Stage
-from moe.train.state import model_variables
 
 
 def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, Any]]:
@@ -36,9 +35,7 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
         elif progress.stage:
             run.save()
         run.train()
-    variables = model_variables(context.mixture, parts)
-    if saved:
-        context.store.restore(saved, variables)
-    else:
-        save_progress(context, variables, progress)
+        if progress.stage == len(stages) - 1 and run.unsaved_steps:
+            run.save()  # with the optimizer: what a longer run would go on from
+        run.finish()
     return progress.finished

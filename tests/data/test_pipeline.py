@@ -35,6 +35,10 @@ def indices(batches):
     return [batch[4].tolist() for batch in batches]
 
 
+def flat(lists):
+    return list(itertools.chain.from_iterable(lists))
+
+
 def assert_same(batches, others):
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
@@ -73,14 +77,14 @@ def test_shapes_and_types_are_static():
 def test_no_example_comes_twice_in_an_epoch():
     batches = indices(take(4 * 5))
     for epoch in range(5):
-        rows = sum(batches[4 * epoch : 4 * epoch + 4], [])
+        rows = flat(batches[4 * epoch : 4 * epoch + 4])
         assert len(set(rows)) == 4 * BATCH
         assert set(rows) <= set(range(SIZE))
 
 
 @pytest.mark.parametrize("size", [5, 20, 64, 65])
 def test_an_epoch_without_rest_is_a_permutation(size):
-    rows = sum(indices(take(size // 5, split=make_split(size))), [])
+    rows = flat(indices(take(size // 5, split=make_split(size))))
     assert len(rows) == size // 5 * 5
     if size % 5 == 0:
         assert sorted(rows) == list(range(size))
@@ -88,7 +92,7 @@ def test_an_epoch_without_rest_is_a_permutation(size):
 
 def test_every_epoch_has_its_own_order_and_leaves_out_others():
     batches = indices(take(4 * 8))
-    epochs = [tuple(sum(batches[4 * e : 4 * e + 4], [])) for e in range(8)]
+    epochs = [tuple(flat(batches[4 * e : 4 * e + 4])) for e in range(8)]
     assert len(set(epochs)) == 8
     assert len({frozenset(epoch) for epoch in epochs}) > 1
 

@@ -1,0 +1,99 @@
+"""The generated set "clusters": known clusters that no linear probe finds, in conflict."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from moe.data.clusters import clusters, label_map
+
+
+@pytest.fixture(scope="module")
+def source():
+    return clusters(train_examples=1_500, test_examples=600, seed=3)
+
+
+@pytest.fixture(scope="module")
+def train(source):
+    return source.train()
+
+
+@pytest.fixture(scope="module")
+def test(source):
+    return source.test()
+
+
+def test_shapes_and_dtypes(source, train, test):
+    assert train.features.shape == (1_500, 32, 32, 3)
+    assert train.features.dtype == np.uint8
+    assert train.label.dtype == train.group.dtype == np.int32
+    assert train.label.shape == train.group.shape == (1_500,)
+    assert len(test.label) == 600
+    assert source.partition is None
+    assert source.example_groups == ("cluster_0", "cluster_1", "cluster_2", "cluster_3")
+    assert len(source.classes) == 8
+    assert source.note
+
+
+def test_labels_and_clusters_are_balanced_and_independent(train):
+    assert np.bincount(train.group, minlength=4).min() > 1_500 / 4 * 0.9
+    assert np.bincount(train.label, minlength=8).min() > 1_500 / 8 * 0.75
+    assert np.count_nonzero(np.diff(train.group)) > 900
+
+
+@pytest.mark.parametrize(("num_clusters", "num_classes"), [(4, 8), (2, 2), (3, 7), (8, 8)])
+def test_label_maps_conflict_everywhere(num_clusters, num_classes):
+    labels = label_map(num_clusters, num_classes)
+    assert labels.shape == (num_clusters, num_classes)
+    for of_cluster in labels:
+        assert sorted(of_cluster) == list(range(num_classes))
+    for of_pattern in labels.T:
+        assert len(set(of_pattern)) == num_clusters
+
+
+def test_same_seed_same_images_other_seed_others(train):
+    again = clusters(train_examples=1_500, test_examples=1, seed=3).train()
+    for one, other in zip(train, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(clusters(1_500, seed=4).train().features, train.features)
+
+
+def test_test_split_does_not_depend_on_the_train_split(test):
+    fresh = clusters(train_examples=7, test_examples=600, seed=3).test()
+    np.testing.assert_array_equal(fresh.features, test.features)
+    equal_sizes = clusters(train_examples=600, test_examples=600, seed=3)
+    assert not np.array_equal(equal_sizes.train().features, equal_sizes.test().features)
+
+
+def test_impossible_sizes_are_refused():
+    with pytest.raises(ValueError, match="num_clusters"):
+        clusters(num_clusters=9, num_classes=8)
+    with pytest.raises(ValueError, match="num_classes"):
+        clusters(num_classes=100)
+
+
+def _probe(train_features, train_target, test_features, test_target) -> float:
+    """Test accuracy of logistic regression on standardised flattened pixels."""
+    train_rows = train_features.reshape(len(train_features), -1).astype(np.float32)
+    test_rows = test_features.reshape(len(test_features), -1).astype(np.float32)
+    mean, deviation = train_rows.mean(axis=0), train_rows.std(axis=0) + 1e-6
+    model = LogisticRegression(max_iter=20, C=0.01)
+    model.fit((train_rows - mean) / deviation, train_target)
+    return model.score((test_rows - mean) / deviation, test_target)
+
+
+@pytest.mark.parametrize(("target", "chance"), [("group", 1 / 4), ("label", 1 / 8)])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_linear_probe_of_the_pixels_stays_near_chance(train, test, target, chance):
+    accuracy = _probe(train.features, getattr(train, target), test.features, getattr(test, target))
+    assert accuracy < chance + 0.15
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_probe_finds_what_is_linear(train, test):
+    """Checks the check: one faint grey level by cluster is enough for the probe."""
+
+    def shaded(examples):
+        shade = 15 * examples.group.astype(np.float32)[:, None, None, None]
+        return np.clip(examples.features + shade, 0, 255)
+
+    assert _probe(shaded(train), train.group, shaded(test), test.group) > 0.9

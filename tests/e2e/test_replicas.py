@@ -1,0 +1,51 @@
+"""Data-parallel training on two CPU replicas, in processes of their own (devices are global)."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+ROOT = pathlib.Path(__file__).parents[2]
+# No dropout, no sampling: what is left must not depend on the number of replicas.
+FLAGS = (
+    "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
+    "--learning_rate=0.05 --balance_loss=0.1 --steps=20"
+)
+
+
+def _train(workdir: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "train.py", *FLAGS.split(), f"--workdir={workdir}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_two_replicas_equal_one_device(tmp_path):
+    weights = []
+    for replicas in (1, 2):
+        workdir = tmp_path / str(replicas)
+        answer = _train(workdir, f"--cpu_replicas={replicas}")
+        assert answer.returncode == 0, answer.stderr
+        reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
+        names = sorted(n for n in reader.get_variable_to_shape_map() if n.endswith("VALUE"))
+        weights.append([reader.get_tensor(name) for name in names])
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_fewer_gpus_than_asked_for(tmp_path):
+    if tf.config.list_physical_devices("GPU"):
+        return
+    answer = _train(tmp_path / "a", "--gpus=1", "--require_gpus")
+    assert answer.returncode == 2
+    assert "--gpus=1: 0 visible" in answer.stderr
+    answer = _train(tmp_path / "a", "--gpus=1")
+    assert answer.returncode == 0
+    assert answer.stderr.count("warning: --gpus=1: 0 visible; going on with the CPU.") == 1

@@ -1,0 +1,190 @@
+"""A run that was cut off and continued ends in the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import toy_config
+
+from moe import run
+from moe.errors import UserError
+from moe.train.progress import Reporter
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing that was in memory is used again."""
+
+
+def _weights(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names if name.endswith("VARIABLE_VALUE")}
+
+
+def _assert_same(a: pathlib.Path, b: pathlib.Path) -> None:
+    first, second = _weights(a), _weights(b)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def _timeless(lines: list[str]) -> list[str]:
+    """Lines of metrics.jsonl without what a clock put there."""
+    return [re.sub(r', "examples_per_second": [^,}]*', "", line) for line in lines]
+
+
+def _crash(monkeypatch, config, loop: int) -> None:
+    """Runs `config` and ends it in its `loop`-th loop, before anything of that is saved."""
+    calls = []
+
+    def advance(self, *args):
+        calls.append(args)
+        if len(calls) == loop:
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reporter, "advance", advance)
+        with pytest.raises(Crash):
+            run.train(config)
+
+
+# Eight steps an epoch (an expert: 3 or 5), two epochs a stage, loops of 2 steps, a checkpoint every
+# 4. Loops by stage: baseline 8, gate 8, sharp 4, soft 6, blend 8, joint 8.
+@pytest.mark.parametrize(
+    ("mode", "flags", "loop"),
+    [
+        ("joint", {"routing": "soft"}, 4),  # in the middle of the first epoch
+        ("joint", {"routing": "hard", "schedule": "cosine"}, 7),  # of the second
+        ("joint", {"routing": "hard", "precision": "mixed_bfloat16"}, 5),  # right behind the first
+        ("separate", {"baseline": False, "optimizer": "nesterov"}, 15),  # in the third stage
+        ("staged", {"monitor": "loss"}, 29),  # in the blend
+    ],
+)
+def test_a_crashed_run_continues_exactly(toy, monkeypatch, tmp_path, mode, flags, loop):
+    flags = {"expert_backbone": "small"} | flags  # has dropout
+    flags |= {"steps_per_loop": 2, "checkpoint_steps": 4}
+    run.train(toy_config(tmp_path / "straight", mode, **flags))
+    cut = toy_config(tmp_path / "cut", mode, **flags)
+    _crash(monkeypatch, cut, loop)
+    assert not (tmp_path / "cut" / "results.json").exists()
+    run.train(cut)
+    _assert_same(tmp_path / "straight", tmp_path / "cut")
+    lines = (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()
+    continued = [json.loads(line) for line in lines if "continued" in line]
+    assert len(continued) == 1
+    assert continued[0]["step"] > 0
+    # The epochs after the crash report what they would have reported without it.
+    straight = (tmp_path / "straight" / "metrics.jsonl").read_text().splitlines()
+    assert _timeless(lines)[-2:] == _timeless(straight)[-2:]
+
+
+def test_steps_do_not_depend_on_how_they_are_cut_into_loops(toy, tmp_path):
+    for steps in (1, 4):
+        run.train(toy_config(tmp_path / str(steps), "joint", steps_per_loop=steps, routing="hard"))
+    _assert_same(tmp_path / "1", tmp_path / "4")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_longer_run_continues_a_shorter_one(toy, monkeypatch, tmp_path, finished):
+    flags = {"steps_per_loop": 2, "checkpoint_steps": 4}
+    short = toy_config(tmp_path / "grown", "baseline", epochs=1, **flags)
+    if finished:
+        run.train(short)
+    else:
+        _crash(monkeypatch, short, loop=3)
+    assert (tmp_path / "grown" / "results.json").exists() == finished
+    run.train(toy_config(tmp_path / "grown", "baseline", epochs=2, **flags))
+    run.train(toy_config(tmp_path / "straight", "baseline", epochs=2, **flags))
+    _assert_same(tmp_path / "straight", tmp_path / "grown")
+
+
+def test_a_later_stage_does_not_grow(toy, tmp_path):
+    run.train(toy_config(tmp_path, "separate", epochs=1))
+    with pytest.raises(UserError, match="a longer run needs another --workdir"):
+        run.train(toy_config(tmp_path, "separate", epochs=2))
+
+
+def test_a_checkpoint_of_another_model_is_refused(toy, monkeypatch, tmp_path):
+    flags = {"steps_per_loop": 2, "checkpoint_steps": 4}
+    _crash(monkeypatch, toy_config(tmp_path, "joint", **flags), loop=5)
+    # As if the code had changed under the run: the identity is the same, the network is not.
+    wider = toy_config(tmp_path, "joint", gate_backbone="mlp-9", **flags)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    stored["config"] = wider.to_dict() | {"data": stored["config"]["data"]}
+    for section in ("model", "loss", "train"):
+        kept = {k: v for k, v in stored["config"][section].items() if v is not None}
+        old = json.loads((tmp_path / "config.json").read_text())["config"][section]
+        stored["config"][section] = old | kept
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="does not hold exactly the variables"):
+        run.train(wider)
+
+
+def _command(workdir: pathlib.Path, groups: pathlib.Path) -> list[str]:
+    flags = "--mode=separate --dataset=digits --epochs=4 --batch_size=32 --baseline"
+    flags += " --baseline_backbone=mlp-64-32 --checkpoint_steps=10 --steps_per_loop=5"
+    return [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *flags.split(),
+        f"--groups={groups}",
+        f"--workdir={workdir}",
+    ]
+
+
+def test_sigkill_and_sigterm_lose_nothing(tmp_path):
+    """The real thing: a process killed with signal 9, continued, stopped politely, continued."""
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({"low": list("01234"), "high": list("56789")}))
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+
+    def start(workdir: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            _command(tmp_path / workdir, groups),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+
+    def wait_for_checkpoint(above: int) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            numbers = [
+                int(path.stem.removeprefix("ckpt-"))
+                for path in (tmp_path / "cut" / "checkpoints").glob("ckpt-*.json")
+            ]
+            if max(numbers, default=0) > above:
+                return
+            time.sleep(0.01)
+        raise AssertionError("no checkpoint came")
+
+    straight = start("straight")
+    cut = start("cut")
+    wait_for_checkpoint(above=20)
+    cut.send_signal(signal.SIGKILL)
+    cut.communicate()
+    cut = start("cut")
+    wait_for_checkpoint(above=200)
+    cut.send_signal(signal.SIGTERM)
+    said = cut.communicate(timeout=120)[0]
+    assert cut.returncode == 143
+    assert re.search(r"continuing from step [1-9]", said)
+    assert "continue with: python train.py" in said
+    cut = start("cut")
+    said = cut.communicate(timeout=120)[0]
+    assert cut.returncode == 0, said
+    assert straight.wait(timeout=120) == 0
+    _assert_same(tmp_path / "straight", tmp_path / "cut")

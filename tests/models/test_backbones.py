@@ -1,0 +1,135 @@
+"""Size, shape and type of every network; the registry and its errors."""
+
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moe.errors import UserError
+from moe.models import backbones, cost
+from moe.models.build import dtype_policy
+
+CIFAR = (32, 32, 3)
+
+
+def test_small_is_the_network_of_2017():
+    model = backbones.build("small", CIFAR, 10)
+    # 896 + 9,248 + 18,496 + 36,928 in the convolutions, 4,096 * 512 + 512, 512 * 10 + 10
+    assert cost.parameters(model) == 2_168_362
+    # 1,024 * (864 + 9,216) + 256 * (18,432 + 36,864) + 4,096 * 512 + 5,120
+    assert cost.macs(model) == 26_579_968
+
+
+def test_deep_is_the_network_of_2017():
+    model = backbones.build("deep", CIFAR, 10)
+    # as before, + 73,856 + 2 * 147,584, but 2,048 * 512 + 512 behind the convolutions
+    assert cost.parameters(model) == 1_488_810
+    # 24,477,696 as before + 64 * (73,728 + 2 * 147,456) + 2,048 * 512 + 5,120
+    assert cost.macs(model) == 49_124_352
+
+
+def test_combiners_by_the_shape_of_the_features():
+    images = backbones.combiner(CIFAR, 10)
+    assert cost.parameters(images) == 3072 * 512 + 512 + 512 * 10 + 10
+    rows = backbones.combiner((7,), 1)
+    assert cost.parameters(rows) == 7 * 32 + 32 + 32 + 1
+
+
+def test_mlp_by_name():
+    model = backbones.build("mlp-6-5", (4,), 3)
+    assert cost.parameters(model) == (4 * 6 + 6) + (6 * 5 + 5) + (5 * 3 + 3)
+    assert model(np.zeros((2, 4), np.float32)).shape == (2, 3)
+
+
+def test_all_registered_names():
+    assert set(backbones.names()) >= {"small", "deep", "tiny", "pooled"}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", ["tiny", "pooled", "mlp-8"])
+def test_logits_are_float32_under_every_policy(name, policy):
+    shape = (16, 16, 3)
+    with dtype_policy(policy):
+        model = backbones.build(name, shape, 4)
+        x = tf.zeros([2, *shape], keras.config.dtype_policy().compute_dtype)
+    hidden = next(layer for layer in model.layers if layer.weights)
+    assert hidden.compute_dtype == policy.removeprefix("mixed_")
+    for training in (False, True):
+        logits = model(x, training=training)
+        assert (logits.dtype, logits.shape) == (tf.float32, (2, 4))
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+
+
+def test_networks_drop_in_training_only():
+    model = backbones.build("tiny", (16, 16, 3), 4)
+    x = tf.random.stateless_normal([2, 16, 16, 3], seed=[1, 2])
+    np.testing.assert_array_equal(model(x), model(x))
+    assert tf.reduce_any(model(x, training=True) != model(x, training=True))
+
+
+def test_a_network_can_be_registered(monkeypatch):
+    monkeypatch.setattr(backbones, "_BUILDERS", dict(backbones._BUILDERS))
+
+    @backbones.register("flat")
+    def flat(input_shape, outputs):
+        return backbones.mlp(input_shape, outputs, [])
+
+    assert "flat" in backbones.names()
+    assert cost.parameters(backbones.build("flat", (4,), 3)) == 4 * 3 + 3
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """A module of somebody else's, `other`, to import networks from."""
+    other = types.ModuleType("other")
+    monkeypatch.setitem(sys.modules, "other", other)
+    return other
+
+
+def test_a_network_can_be_imported(module):
+    module.wide = lambda shape, outputs: backbones.mlp(shape, outputs, [9])
+    assert cost.parameters(backbones.build("other:wide", (4,), 3)) == 4 * 9 + 9 + 9 * 3 + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet", r"backbone resnet: must be one of small, deep.*mlp-WIDTH"),
+        ("mlp", r"backbone mlp: must be one of"),
+        ("mlp-", r"backbone mlp-: must be one of"),
+        ("mlp-0", r"backbone mlp-0: must be one of"),
+        ("mlp-8-x", r"backbone mlp-8-x: must be one of"),
+        ("no.such.module:f", r"backbone no.such.module:f: cannot be imported"),
+        ("math:no_such_function", r"backbone math:no_such_function: cannot be imported"),
+        (":f", r"backbone :f: cannot be imported"),
+    ],
+)
+def test_an_unknown_network_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        backbones.build(name, CIFAR, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("small", (13,)), ("pooled", (4,)), ("deep", (4, 4, 3)), ("tiny", (0, 0, 3))],
+)
+def test_features_that_do_not_fit_are_refused(name, shape):
+    with pytest.raises(UserError, match=rf"backbone {name} does not fit features of shape \["):
+        backbones.build(name, shape, 10)
+
+
+def test_a_network_with_the_wrong_outputs_is_refused(module):
+    module.wrong = lambda shape, outputs: backbones.mlp(shape, outputs + 1, [])
+    with pytest.raises(
+        UserError, match=r"other:wrong: must return .* \(None, 3\), not \(None, 4\)"
+    ):
+        backbones.build("other:wrong", (4,), 3)
+
+
+def test_something_that_is_no_network_is_refused(module):
+    module.nothing = lambda shape, outputs: None
+    with pytest.raises(UserError, match=r"must return a Keras model .*not NoneType"):
+        backbones.build("other:nothing", (4,), 3)

@@ -1,0 +1,99 @@
+"""MACs and parameters by hand, of layers, mixtures and stages."""
+
+import keras
+import pytest
+
+from moe.models import backbones, cost
+from moe.models.mixture import MixtureOfExperts
+
+
+def network(shape, *layers):
+    inputs = x = keras.Input(shape)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def test_macs_of_a_dense_layer():
+    # 5 * 7; the bias and the activation are not counted
+    assert cost.macs(network((5,), keras.layers.Dense(7, activation="relu"))) == 35
+
+
+def test_macs_of_a_dense_layer_over_positions():
+    assert cost.macs(network((4, 3, 5), keras.layers.Dense(7))) == 4 * 3 * 35
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (keras.layers.Conv2D(6, 3, padding="same"), 8 * 8 * 3 * 3 * 4 * 6),
+        (keras.layers.Conv2D(6, 3), 6 * 6 * 3 * 3 * 4 * 6),
+        (keras.layers.Conv2D(6, (1, 3), strides=2, padding="same"), 4 * 4 * 3 * 4 * 6),
+        (keras.layers.Conv2D(6, 3, padding="same", groups=2), 8 * 8 * 3 * 3 * 2 * 6),
+        (keras.layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2), 8 * 8 * 9 * 4 * 2),
+        (keras.layers.MaxPooling2D(), 0),
+        (keras.layers.BatchNormalization(), 0),
+    ],
+    ids=["same", "valid", "strided", "grouped", "depthwise", "pooling", "normalisation"],
+)
+def test_macs_of_layers_on_8x8x4(layer, expected):
+    assert cost.macs(network((8, 8, 4), layer)) == expected
+
+
+def test_macs_of_nested_networks():
+    inner = network((7,), keras.layers.Dense(3))
+    assert cost.macs(network((5,), keras.layers.Dense(7), inner)) == 5 * 7 + 7 * 3
+
+
+def test_parameters_count_what_is_not_trained_too():
+    assert cost.parameters(network((5,), keras.layers.BatchNormalization())) == 4 * 5
+
+
+# MACs and parameters of `mlp(widths)` on 4 columns:
+#   gate: 4 * 3 = 12, + 3 = 15;  expert [5] to 2 classes: 20 + 10 = 30, + 7 = 37
+#   baseline to 2 classes: 8, + 2 = 10;  combiner 4-32-2: 128 + 64 = 192, + 34 = 226
+GATE, EXPERT, BASELINE, COMBINER = (15, 12), (37, 30), (10, 8), (226, 192)
+
+
+def mixture(*, baseline, blends):
+    return MixtureOfExperts(
+        gate=backbones.mlp((4,), 3, []),
+        experts=[backbones.mlp((4,), 2, [5]) for _ in range(3)],
+        num_classes=2,
+        baseline=backbones.mlp((4,), 2, []) if baseline else None,
+        combiners=[backbones.combiner((4,), 2) for _ in range(3)] if blends else [],
+    )
+
+
+def test_costs_of_the_parts():
+    costs = cost.part_costs(mixture(baseline=True, blends=True))
+    assert costs == {
+        "baseline": BASELINE,
+        "gate": GATE,
+        **{f"expert_{e}": EXPERT for e in range(3)},
+        **{f"combiner_{e}": COMBINER for e in range(3)},
+    }
+
+
+@pytest.mark.parametrize("num_chosen", [1, 2, 3])
+def test_only_what_an_answer_needs_is_active(num_chosen):
+    def total(*always):
+        return tuple(sum(c[i] for c in always) for i in (0, 1))
+
+    alone = total(GATE, *[EXPERT] * num_chosen)
+    assert cost.active_cost(mixture(baseline=False, blends=False), num_chosen) == alone
+    # A baseline that nothing is blended with is a reference: it does not run.
+    assert cost.active_cost(mixture(baseline=True, blends=False), num_chosen) == alone
+    blended = total(GATE, BASELINE, *[EXPERT, COMBINER] * num_chosen)
+    assert cost.active_cost(mixture(baseline=True, blends=True), num_chosen) == blended
+
+
+def test_stage_macs_count_learning_three_times():
+    model = mixture(baseline=True, blends=True)
+    assert cost.stage_macs(model, "part", ["expert_1"], 1) == 3 * 30
+    everything = list(model.parts())
+    # 3 * (gate 12 + baseline 8 + 2 of 3 experts (30 each) with their combiners (192 each))
+    assert cost.stage_macs(model, "joint", everything, 2) == 3 * (12 + 8 + 2 * (30 + 192))
+    combiners = [f"combiner_{e}" for e in range(3)]
+    # frozen: gate, baseline and the one expert; learning: its combiner
+    assert cost.stage_macs(model, "blend", combiners, 1) == 12 + 8 + 30 + 3 * 192

@@ -1,0 +1,206 @@
+"""Dropout's statistics, reproducibility and gradients; standardisation against scikit-learn."""
+
+import keras
+import numpy as np
+import pytest
+import sklearn.preprocessing
+import tensorflow as tf
+
+from moe import randomness
+from moe.models.layers import Dropout, Standardize, keep_mask
+
+KEY = tf.constant([5, 6])
+
+
+def drop(layer, x, key=KEY, training=True):
+    with randomness.key_scope(key):
+        return layer(x, training=training)
+
+
+# --- masks --------------------------------------------------------------------------------------
+
+# .25 and .5 are decided by 8 bits each, .1 and .999 by 16.
+RATES = [0.1, 0.25, 0.5, 0.999]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_mask_drops_the_right_share(rate):
+    size = 200_000
+    kept = keep_mask(tf.constant([size]), rate, KEY).numpy().mean()
+    assert abs(kept - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / size)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.1])
+def test_every_element_has_a_coin_of_its_own(rate):
+    size = 40_000
+    kept = keep_mask(tf.constant([size]), rate, KEY).numpy().astype(float)
+    # Neighbours share a random word; nothing else.
+    for distance in (1, 2, 3, 4, 8):
+        correlation = np.corrcoef(kept[:-distance], kept[distance:])[0, 1]
+        assert abs(correlation) < 5 / np.sqrt(size)
+    for lane in range(4):
+        share = kept[lane::4].mean()
+        assert abs(share - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) * 4 / size)
+
+
+@pytest.mark.parametrize("shape", [[1], [3], [5, 7], [2, 3, 5, 1], [0, 4]])
+@pytest.mark.parametrize("rate", [0.25, 0.1])
+def test_a_mask_has_any_shape(shape, rate):
+    mask = keep_mask(tf.constant(shape), rate, KEY)
+    assert mask.dtype == tf.bool
+    assert mask.shape == shape
+
+
+def test_a_mask_depends_on_the_key_only():
+    first, again, other = (
+        keep_mask(tf.constant([50]), 0.5, tf.constant(key)).numpy()
+        for key in ([5, 6], [5, 6], [6, 5])
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+# --- the layer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_dropout_scales_what_it_keeps(rate):
+    result = drop(Dropout(rate), tf.ones([100, 100])).numpy()
+    kept = result != 0
+    np.testing.assert_allclose(result[kept], 1 / (1 - rate), rtol=1e-6)
+    assert abs(result.mean() - 1) < 5 * np.sqrt(rate / (1 - rate)) / 100
+
+
+def test_dropout_does_nothing_at_evaluation_or_at_rate_0():
+    x = tf.random.stateless_normal([4, 3], seed=[1, 2])
+    np.testing.assert_array_equal(drop(Dropout(0.5), x, training=False), x)
+    np.testing.assert_array_equal(Dropout(0.5)(x), x)
+    np.testing.assert_array_equal(drop(Dropout(0.0), x), x)
+
+
+def test_the_same_key_drops_the_same_and_the_next_call_something_else():
+    layer, x = Dropout(0.5), tf.ones([8, 8])
+    np.testing.assert_array_equal(drop(layer, x), drop(layer, x))
+    assert tf.reduce_any(drop(layer, x) != drop(layer, x, tf.constant([5, 7])))
+    with randomness.key_scope(KEY):
+        one, other = layer(x, training=True), layer(x, training=True)
+    np.testing.assert_array_equal(one, drop(layer, x))
+    assert tf.reduce_any(one != other)
+
+
+def test_masks_follow_the_order_of_the_layers_not_their_names():
+    x = tf.ones([8, 8])
+
+    def twice():
+        inputs = keras.Input([8])
+        return keras.Model(inputs, Dropout(0.5)(Dropout(0.5)(inputs)))
+
+    np.testing.assert_array_equal(drop(twice(), x), drop(twice(), x))
+    with randomness.key_scope(KEY):
+        by_hand = Dropout(0.5)(Dropout(0.5)(x, training=True), training=True)
+    np.testing.assert_array_equal(drop(twice(), x), by_hand)
+
+
+def test_the_gradient_is_the_scaled_mask():
+    x = tf.random.stateless_normal([6, 5], seed=[1, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        result = drop(Dropout(0.25), x)
+    gradient = tape.gradient(result, x)
+    np.testing.assert_allclose(gradient, np.where(result != 0, 1 / 0.75, 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_dropout_stays_in_the_compute_dtype(policy):
+    layer = Dropout(0.25, dtype=keras.DTypePolicy(policy))
+    dtype = tf.as_dtype(layer.compute_dtype)
+    x = tf.ones([64, 64], dtype)
+    result = drop(layer, x)
+    assert result.dtype == dtype
+    values = np.unique(tf.cast(result, tf.float32))
+    # 4/3, rounded to 8 or 11 bits
+    np.testing.assert_allclose(values, [0, 4 / 3], rtol=2**-8)
+    # The mask is that of float32.
+    np.testing.assert_array_equal(result != 0, drop(Dropout(0.25), tf.ones([64, 64])) != 0)
+
+
+def test_dropout_in_a_traced_step_follows_the_key_that_is_passed_in():
+    layer, x = Dropout(0.5), tf.ones([8, 8])
+    traced = tf.function(lambda key: drop(layer, x, key))
+    for key in (KEY, tf.constant([7, 8])):
+        np.testing.assert_array_equal(traced(key), drop(layer, x, key))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
+def test_a_rate_outside_of_the_range_is_refused(rate):
+    with pytest.raises(ValueError, match=rf"rate must be in \[0, 1\), got {rate}"):
+        Dropout(rate)
+
+
+def test_dropout_can_be_rebuilt_from_its_configuration():
+    assert Dropout.from_config(Dropout(0.3).get_config()).rate == 0.3
+    assert keras.saving.get_registered_object("moe>Dropout") is Dropout
+
+
+# --- standardisation ----------------------------------------------------------------------------
+
+
+def fitted(features):
+    layer = Standardize()
+    layer.build((None, *features.shape[1:]))
+    layer.fit(features)
+    return layer
+
+
+def test_rows_are_standardised_as_by_scikit_learn():
+    rng = np.random.default_rng(0)
+    rows = rng.normal([0, 100, -5, 1e6], [1, 0.1, 30, 1e3], size=(200, 4)).astype(np.float32)
+    rows[:, 2] = 7.5  # constant
+    layer = fitted(rows[:150])
+    expected = sklearn.preprocessing.StandardScaler().fit(rows[:150].astype(np.float64))
+    np.testing.assert_allclose(layer(rows), expected.transform(rows), atol=2e-3)
+    np.testing.assert_allclose(layer.mean, expected.mean_, rtol=1e-6)
+    np.testing.assert_allclose(layer.deviation, expected.scale_, rtol=1e-5)
+
+
+def test_images_are_standardised_by_channel():
+    images = np.random.default_rng(0).integers(0, 256, size=(30, 5, 4, 3)).astype(np.uint8)
+    images[..., 1] //= 4
+    layer = fitted(images)
+    result = layer(images).numpy()
+    assert result.shape == images.shape
+    np.testing.assert_allclose(result.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(result.std(axis=(0, 1, 2)), 1, atol=1e-5)
+    flat = images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(layer.deviation, flat.std(axis=0), rtol=1e-6)
+
+
+def test_more_examples_than_a_chunk_give_the_same_statistics():
+    rows = np.random.default_rng(0).normal(3, 2, size=(12_345, 2)).astype(np.float32)
+    layer = fitted(rows)
+    np.testing.assert_allclose(layer.mean, rows.astype(np.float64).mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(layer.deviation, rows.astype(np.float64).std(axis=0), rtol=1e-6)
+
+
+def test_a_layer_that_is_not_fitted_changes_nothing_but_the_type():
+    layer = Standardize()
+    result = layer(tf.constant([[1, 2]], tf.uint8))
+    assert result.dtype == tf.float32
+    np.testing.assert_array_equal(result, [[1, 2]])
+
+
+def test_standardisation_computes_in_float32_and_answers_in_the_compute_dtype():
+    layer = Standardize(dtype=keras.DTypePolicy("mixed_bfloat16"))
+    rows = np.array([[1000.0], [1001.0], [1002.0]], np.float32)
+    layer.build(rows.shape)
+    layer.fit(rows)
+    result = layer(tf.constant(rows))
+    assert result.dtype == tf.bfloat16
+    # In bfloat16 all three rows would be 1000.
+    np.testing.assert_allclose(tf.cast(result, tf.float32)[:, 0], [-1.2247, 0, 1.2247], rtol=1e-2)
+
+
+def test_the_statistics_are_weights_that_are_not_trained():
+    layer = fitted(np.ones((3, 2), np.float32))
+    assert {v.name for v in layer.weights} == {"mean", "deviation"}
+    assert layer.trainable_weights == []

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pathlib
+
+from moe.report.results_page import load_results, results_page
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+
+def _run(seed: int, accuracy: float) -> dict:
+    return {
+        "dataset": "toy",
+        "note": "made up",
+        "mode": "joint",
+        "routing": "soft",
+        "seed": seed,
+        "groups": ["a", "b"],
+        "test": {"accuracy": accuracy, "nll": 0.5, "ece": 0.1},
+        "parts": {"gate": {"accuracy": 0.9}, "experts": {"a": {"accuracy": 0.8}}},
+        "params": {"total": 1000},
+        "macs_per_example": {"active": 2000},
+        "macs_spent": 3e15,
+        "train_seconds": 120,
+        "throughput": {"examples_per_second": 50},
+        "precision": "float32",
+        "command": "python train.py",
+        "device": "CPU",
+        "versions": {"tensorflow": "2"},
+        "revision": "abc",
+    }
+
+
+def test_the_page_is_what_the_results_say():
+    page = results_page(load_results(DOCS / "results"))
+    assert (DOCS / "results.md").read_text(encoding="utf-8") == page
+
+
+def test_seeds_become_one_row_with_their_spread():
+    # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
+    page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})
+    assert "| toy-joint | joint | soft | 2 | 71.00 ± 1.41 |" in page
+    assert "| 3.000 ± 0.000 P | 2.0 ± 0.0 |" in page
+    assert "made up" in page
