@@ -26,7 +26,7 @@ class Progress:
       step: steps done in it; with the seed this is the whole position in the data.
       total_steps: steps done in all stages.
       sums: metric sums over the running epoch.
-      best_score, best_epoch: of the running stage, by validation.
+      best_score, best_epoch: of the running stage, by validation; the first difference counts.
       seconds: spent in training loops of the running stage.
       finished: one record a finished stage.
     """
@@ -35,7 +35,7 @@ class Progress:
     step: int = 0
     total_steps: int = 0
     sums: list[float] = dataclasses.field(default_factory=list)
-    best_score: float | None = None
+    best_score: list[float] | None = None
     best_epoch: int = 0
     seconds: float = 0.0
     finished: list[dict[str, Any]] = dataclasses.field(default_factory=list)

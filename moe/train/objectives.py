@@ -132,7 +132,9 @@ class JointObjective:
         self._router = router
         self._weights = weights
         self._named = named
-        self._parts = frozenset(mixture.parts())
+        # A frozen network runs as it does at evaluation, without dropout.
+        parts = mixture.parts().items()
+        self._parts = frozenset(name for name, part in parts if part.trainable_variables)
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:

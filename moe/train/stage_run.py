@@ -210,8 +210,9 @@ class StageRun:
         where = {"step": progress.total_steps, "epoch": epoch, "stage": self._stage.name}
         reporter.log(where | {"split": "train", **train, "examples_per_second": speed})
         reporter.log(where | {"split": "validation", **validation})
-        accuracy_first = self._context.config.train.monitor == "accuracy"
-        score = validation["accuracy"] if accuracy_first else -validation["nll"]
+        score = [-validation["nll"]]
+        if self._context.config.train.monitor == "accuracy":
+            score.insert(0, validation["accuracy"])  # the NLL decides between equals
         improved = progress.best_score is None or score > progress.best_score
         if improved:
             progress.best_score, progress.best_epoch = score, epoch

@@ -74,7 +74,7 @@ def test_crop_reaches_every_offset_and_none_beyond():
 
 def test_flip_crop_is_a_flip_then_a_crop_that_are_independent():
     size = 2000
-    images = np.tile(make_images(1, 8, 8, 1), [size, 1, 1, 1])
+    images = np.tile(make_images(1, 8, 12, 1), [size, 1, 1, 1])
     result = augment.flip_crop(tf.constant(images), KEY).numpy()
     straight = {w.tobytes(): o for o, w in windows(images[0]).items()}
     mirrored = {w.tobytes(): o for o, w in windows(images[0][:, ::-1]).items()}

@@ -45,7 +45,7 @@ def run_keras(keras_optimizer, steps):
     theirs = [keras.Variable(v) for v in START]
     for step in range(steps):
         keras_optimizer.apply(gradient_at(step), theirs)
-    return [np.array(v) for v in theirs]
+    return [v.numpy() for v in theirs]
 
 
 def assert_close(results, expected):
@@ -114,7 +114,7 @@ def test_the_schedule_of_the_step_sets_the_rate(rule):
     for step in range(4):
         theirs.learning_rate = 0.1 * 0.5**step
         theirs.apply(gradient_at(step), mine)
-    assert_close(run(halving, 4), [np.array(v) for v in mine])
+    assert_close(run(halving, 4), [v.numpy() for v in mine])
 
 
 @pytest.mark.parametrize(("rule", "slots"), [("sgd", 0), ("momentum", 1), ("adam", 2)])

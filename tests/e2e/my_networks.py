@@ -1,0 +1,23 @@
+"""Networks that a user brings along: named on the command line as `my_networks:NAME`."""
+
+import keras
+
+
+def with_foreign_dropout(input_shape, outputs):
+    """Keras' own stochastic layer, whose seed is state that no checkpoint of ours holds."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Flatten()(inputs)
+    x = keras.layers.Dropout(0.5)(keras.layers.Dense(16, activation="relu")(x))
+    return keras.Model(inputs, keras.layers.Dense(outputs, dtype="float32")(x))
+
+
+def frozen(input_shape, outputs):
+    """Stands for a pretrained network."""
+    model = with_foreign_dropout(input_shape, outputs)
+    model.trainable = False
+    return model
+
+
+def wrong_outputs(input_shape, outputs):
+    """Gives one logit too many."""
+    return with_foreign_dropout(input_shape, outputs + 1)

@@ -1,0 +1,51 @@
+"""Any Keras model can be a gate, an expert or a baseline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import toy_config
+
+from moe import run
+from moe.errors import UserError
+
+
+def _tensors(workdir):
+    reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names if name.endswith("VARIABLE_VALUE")}
+
+
+@pytest.mark.parametrize("mode", ["joint", "separate"])
+def test_a_frozen_expert_stays_as_it_is(toy, tmp_path, mode):
+    flags = {"expert_backbone": "e2e.my_networks:frozen", "routing": "hard", "monitor": "loss"}
+    run.train(toy_config(tmp_path / "short", mode, epochs=1, **flags))
+    run.train(toy_config(tmp_path / "long", mode, epochs=2, **flags))
+    short, long = _tensors(tmp_path / "short"), _tensors(tmp_path / "long")
+    for name, before in short.items():
+        same = np.array_equal(before, long[name])
+        assert same == name.startswith(("expert_", "standardize")), name
+
+
+def test_a_foreign_stochastic_layer_draws_from_the_step(toy, tmp_path):
+    flags = {"baseline_backbone": "e2e.my_networks:with_foreign_dropout"}
+    for steps in (1, 4):
+        run.train(toy_config(tmp_path / str(steps), "baseline", steps_per_loop=steps, **flags))
+    one, four = _tensors(tmp_path / "1"), _tensors(tmp_path / "4")
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, four[name])
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ("e2e.my_networks:wrong_outputs", r"must return a Keras model with outputs \(None, 5\)"),
+        ("e2e.my_networks:missing", "cannot be imported"),
+        ("nowhere:net", "cannot be imported"),
+        ("huge", "must be one of small, deep"),
+    ],
+)
+def test_a_backbone_that_does_not_fit_is_refused(toy, tmp_path, backbone, message):
+    with pytest.raises(UserError, match=message):
+        run.train(toy_config(tmp_path, "baseline", baseline_backbone=backbone))

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moe.errors import UserError
+from moe.train.checkpoint import CheckpointStore
+
+
+def _variables(value: float) -> dict[str, list[tf.Variable]]:
+    return {
+        "gate": [tf.Variable([value, value]), tf.Variable(value)],
+        "expert_0": [tf.Variable([[value]])],
+        "loss_scale": [],
+    }
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    for number in (1, 2, 3):
+        store.save(number, _variables(number), {"step": number})
+    return store
+
+
+def test_the_newest_comes_back_with_its_progress(store):
+    saved = store.newest()
+    assert (saved.number, saved.progress) == (3, {"step": 3})
+    variables = _variables(0)
+    store.restore(saved, variables)
+    np.testing.assert_array_equal(variables["gate"][0], [3, 3])
+    assert float(variables["expert_0"][0][0, 0]) == 3
+
+
+def test_only_the_newest_are_kept(store, tmp_path):
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["ckpt-2.json", "ckpt-3.json"]
+    assert not list(tmp_path.glob("ckpt-1.*"))
+    assert "ckpt-3" in (tmp_path / "checkpoint").read_text()
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert CheckpointStore(tmp_path / "nothing").newest() is None
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("suffix", ["data-00000-of-00001", "index", "json"])
+@pytest.mark.parametrize(
+    "damage", [_flip, lambda path: path.write_bytes(b""), lambda p: p.unlink()]
+)
+def test_a_damaged_one_is_skipped_with_a_warning(store, tmp_path, capsys, suffix, damage):
+    damage(tmp_path / f"ckpt-3.{suffix}")
+    saved = store.newest()
+    if saved.number == 3:  # the flipped bit fell on white space of the manifest
+        assert suffix == "json"
+        return
+    assert saved.number == 2
+    gone = suffix == "json" and not (tmp_path / "ckpt-3.json").exists()
+    assert gone or "ckpt-3" in capsys.readouterr().err
+
+
+def test_if_all_are_damaged_that_is_an_error(store, tmp_path):
+    for number in (2, 3):
+        _flip(tmp_path / f"ckpt-{number}.data-00000-of-00001")
+    with pytest.raises(UserError, match="every checkpoint is damaged"):
+        store.newest()
+
+
+def test_the_state_file_is_never_believed(store, tmp_path):
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/etc/passwd"\n')
+    assert store.newest().number == 3
+    (tmp_path / "checkpoint").write_bytes(b"\x00garbage")
+    assert store.newest().number == 3
+
+
+@pytest.mark.parametrize("name", ["../ckpt-3.index", "/etc/passwd", "ckpt-2.index"])
+def test_a_manifest_cannot_point_elsewhere(store, tmp_path, name):
+    manifest = json.loads((tmp_path / "ckpt-3.json").read_text())
+    manifest["files"][name] = "0"
+    (tmp_path / "ckpt-3.json").write_text(json.dumps(manifest))
+    assert store.newest().number == 2
+
+
+def test_a_link_is_no_checkpoint(store, tmp_path):
+    data = tmp_path / "ckpt-3.index"
+    data.rename(tmp_path / "elsewhere")
+    data.symlink_to(tmp_path / "elsewhere")
+    assert store.newest().number == 2
+
+
+def test_what_a_killed_save_leaves_is_swept_away(store, tmp_path):
+    (tmp_path / "incomplete").mkdir()
+    (tmp_path / "incomplete" / "ckpt-4.index").touch()
+    (tmp_path / "ckpt-4.index").touch()  # moved into place, its manifest was not
+    store.sweep()
+    assert store.newest().number == 3
+    names = {path.name.split(".")[0] for path in tmp_path.iterdir()}
+    assert names == {"ckpt-2", "ckpt-3", "checkpoint"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v["gate"].append(tf.Variable(0.0)),  # not in the file
+        lambda v: v["gate"].pop(),  # in the file, not asked for
+        lambda v: v.pop("expert_0"),
+        lambda v: v.update(gate=[tf.Variable([0.0] * 3), v["gate"][1]]),
+    ],
+)
+def test_it_must_fit_the_model_exactly(store, change):
+    variables = _variables(0)
+    change(variables)
+    with pytest.raises(UserError, match="does not hold exactly the variables"):
+        store.restore(store.newest(), variables)
+
+
+def test_a_save_that_fails_keeps_the_one_before(store, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UserError, match=r"checkpoint 4 cannot be written .*No space left"):
+        store.save(4, _variables(4), {})
+    monkeypatch.undo()
+    assert not (tmp_path / "incomplete").exists()
+    assert store.newest().number == 3

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+import json
+
+from moe.train.progress import Reporter
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _reporter(tmp_path, stream):
+    now = [0.0]
+    return Reporter(tmp_path / "metrics.jsonl", stream, clock=lambda: now[0]), now
+
+
+def test_on_a_terminal_there_is_a_bar_with_speed_and_time_left(tmp_path):
+    stream = Terminal()
+    reporter, _ = _reporter(tmp_path, stream)
+    reporter.start_epoch("gate 1/2", done=2, steps=10, batch_size=8)
+    reporter.advance(10, examples=64, loss=0.5)
+    reporter.end_epoch()
+    shown = stream.getvalue()
+    assert "gate 1/2" in shown
+    assert "ex/s" in shown
+    assert "20%" in shown  # two of ten steps were done before
+
+
+def test_elsewhere_there_are_plain_lines_now_and_then(tmp_path):
+    stream = io.StringIO()
+    reporter, now = _reporter(tmp_path, stream)
+    reporter.start_epoch("gate 1/2", done=0, steps=10, batch_size=8)
+    reporter.advance(1, examples=8, loss=0.5)
+    assert not stream.getvalue()
+    now[0] += 31
+    reporter.advance(2, examples=8, loss=0.25)
+    reporter.advance(3, examples=8, loss=0.2)
+    assert stream.getvalue() == "gate 1/2: step 2/10, loss 0.2500\n"
+
+
+def test_metrics_are_appended_as_json_lines(tmp_path):
+    for step in (1, 2):
+        reporter, _ = _reporter(tmp_path, io.StringIO())
+        reporter.log({"step": step})
+        reporter.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
