@@ -17,14 +17,24 @@ _OPEN = "by data set"
 
 
 class _Definer:
-    """Defines flags that take their defaults from the fields of a dataclass."""
+    """Defines flags that take their defaults from the fields of a dataclass.
+
+    The first line of the dataclass' docstring becomes their heading on the help page.
+    """
 
     def __init__(self, values: flags.FlagValues, section: type) -> None:
         self._values = values
+        self._heading = section.__doc__.splitlines()[0]
         self._defaults = {f.name: f.default for f in dataclasses.fields(section)}
 
     def _define(self, function: Callable, name: str, text: str) -> None:
-        function(name, self._defaults[name], text, flag_values=self._values)
+        function(
+            name,
+            self._defaults[name],
+            text,
+            flag_values=self._values,
+            module_name=self._heading,
+        )
 
     def string(self, name: str, text: str) -> None:
         self._define(flags.DEFINE_string, name, text)

@@ -80,17 +80,16 @@ def _parse(
 
 
 def _help_page(values: flags.FlagValues, summary: str, examples: str) -> str:
-    lines = [summary, "", textwrap.indent(examples, "  "), ""]
-    for name in values:
-        flag = values[name]
-        default = (
-            "" if flag.default in (None, [], "") else f" [{flag.default_as_str.strip(chr(39))}]"
-        )
-        text = textwrap.fill(flag.help + default, 96, initial_indent=" " * 4)
-        kind = "" if flag.boolean else "=…"
-        prefix = "[no]" if flag.boolean else ""
-        lines.append(
-            f"--{prefix}{name}{kind}\n" + textwrap.indent(text, "").replace("\n", "\n    ")
-        )
-    lines += ["--flagfile=FILE", "    Reads flags from a file, one a line (see flags/presets/)."]
+    lines = [summary, "", textwrap.indent(examples, "  ")]
+    for heading, group in values.flags_by_module_dict().items():
+        lines += ["", heading]
+        for flag in group:
+            default = flag.default_as_str.strip("'") if flag.default not in (None, [], "") else ""
+            name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}=…"
+            text = flag.help + (f" [{default}]" if default else "")
+            lines += [
+                f"  {name}",
+                textwrap.fill(text, 96, initial_indent=" " * 6, subsequent_indent=" " * 6),
+            ]
+    lines += ["", "  --flagfile=FILE", "      Flags from a file, one a line (see flags/presets/)."]
     return "\n".join(lines)

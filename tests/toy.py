@@ -50,7 +50,7 @@ def toy_config(workdir: pathlib.Path, mode: str = "joint", **changes) -> Config:
     sections = {
         "data": DataConfig(dataset="toy", augment="flip"),
         "model": ModelConfig(
-            gate_backbone="mlp-8", expert_backbone="tiny", baseline_backbone="tiny"
+            gate_backbone="mlp-8", expert_backbone="mlp-16", baseline_backbone="mlp-16"
         ),
         "loss": LossConfig(),
         "train": TrainConfig(epochs=2, patience=0, batch_size=24, learning_rate=3e-3),

@@ -69,7 +69,8 @@ def training_batches(
     """
     size = len(split)
     epoch_steps = steps_per_epoch(size, batch_size)
-    columns = [tf.constant(c) for c in (*split.examples[:2], split.group)]
+    with tf.device("CPU"):  # the pipeline runs there, whatever the model runs on
+        columns = [tf.constant(c) for c in (*split.examples[:2], split.group)]
     order_key = tf.constant(seed_key, tf.int32)
     augment_key = randomness.fold(order_key, -1)
     weight = tf.ones([batch_size])

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from moe.data.cache import cached
 from moe.data.source import Examples, Source
 from moe.errors import UserError
 
@@ -107,7 +108,12 @@ def _source(name: str, builder) -> Source:
         raise UserError(
             f"--dataset={name}: needs one labelled class an example and a train and a test split."
         )
-    read = functools.partial(_read, builder, feature_key=keys[0], label_key=keys[1])
+
+    def read(split: str) -> Examples:
+        files = [pathlib.Path(file) for file in info.splits[split].filepaths]
+        decode = functools.partial(_decode, builder, split, *keys)
+        return cached(f"{name.replace('/', '-')}-{split}", files, decode)
+
     return Source(
         name=name,
         classes=tuple(label.names),
@@ -117,7 +123,7 @@ def _source(name: str, builder) -> Source:
     )
 
 
-def _read(builder, split: str, *, feature_key: str, label_key: str) -> Examples:
+def _decode(builder, split: str, feature_key: str, label_key: str) -> Examples:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 

@@ -19,13 +19,21 @@ from moe.workspace import open_workspace
 
 MIXTURES = [
     ("joint", {}),
-    ("joint", {"routing": "hard"}),
+    ("joint", {"routing": "hard", "expert_backbone": "small"}),
     ("joint", {"routing": "hard", "boost": "scalar", "expert_head": "group"}),
     ("joint", {"routing": "topk", "top_k": 2, "groups": "none:3"}),
     ("joint", {"baseline": False, "expert_head": "group", "routing": "hard"}),
     ("joint", {"baseline": False, "mixture_loss": "expected", "z_loss": 0.01}),
-    ("joint", {"boost": "none", "groups": "none:3", "precision": "mixed_bfloat16"}),
-    ("separate", {"routing": "hard"}),
+    (
+        "joint",
+        {
+            "boost": "none",
+            "groups": "none:3",
+            "precision": "mixed_bfloat16",
+            "gate_backbone": "pooled",
+        },
+    ),
+    ("separate", {"routing": "hard", "baseline_backbone": "tiny", "expert_backbone": "deep"}),
     ("separate", {"expert_head": "group", "baseline": False}),
     ("staged", {"boost": "scalar"}),
 ]

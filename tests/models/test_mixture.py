@@ -427,3 +427,16 @@ def test_building_puts_the_old_policy_back():
     before = keras.config.dtype_policy().name
     built("mixed_bfloat16")
     assert keras.config.dtype_policy().name == before
+
+
+@pytest.mark.parametrize("call", [False, True], ids=["forward", "call"])
+def test_features_are_not_rounded_before_they_are_standardised(call):
+    # In bfloat16 every one of these would be 996, 1000 or 1004.
+    rows = np.random.default_rng(0).normal(1000, 1, size=(50, COLUMNS)).astype(np.float32)
+
+    def answers(policy):
+        mixture = built(policy)
+        mixture.standardize.fit(rows)
+        return mixture(rows) if call else probabilities(answer(mixture, "soft", rows).log_probs)
+
+    np.testing.assert_allclose(answers("mixed_bfloat16"), answers("float32"), atol=0.03)

@@ -1,0 +1,97 @@
+"""Decoded splits on disk, so that the second start need not decode anything.
+
+An entry is a folder with one `.npy` file a column and a manifest with their SHA-256 sums. Its name
+holds a digest of the source files' content: a changed source is another entry. Entries are written
+aside and moved into place whole, so two processes may write the same one at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from moe.data.source import Examples
+
+_FORMAT = 1
+_MANIFEST = "manifest.json"
+
+
+def cache_folder() -> pathlib.Path:
+    """`$XDG_CACHE_HOME/moe-classification`, in the home folder if that is not set."""
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(base) / "moe-classification"
+
+
+def cached(
+    name: str,
+    sources: Sequence[pathlib.Path],
+    read: Callable[[], Examples],
+    folder: pathlib.Path | None = None,
+) -> Examples:
+    """The examples of `read`, from the cache where it holds them.
+
+    Args:
+      name: of the split, for people who look into the folder.
+      sources: the files that `read` decodes; their content is the entry's key.
+      read: decodes; called where there is no whole entry.
+      folder: where entries live; `cache_folder()` if None.
+    """
+    folder = folder or cache_folder()
+    key = hashlib.sha256(json.dumps([_FORMAT, [_digest(path) for path in sources]]).encode())
+    entry = folder / f"{name}-{key.hexdigest()[:16]}"
+    found = _load(entry)
+    if found is None:
+        found = read()
+        _store(entry, found)
+    return found
+
+
+def _load(entry: pathlib.Path) -> Examples | None:
+    """The entry's examples; None if it is missing, incomplete or damaged."""
+    try:
+        sums = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+        if any(_digest(entry / name) != digest for name, digest in sums.items()):
+            return None
+        columns = {
+            name: np.load(entry / f"{name}.npy", allow_pickle=False)
+            for name in Examples._fields
+            if f"{name}.npy" in sums
+        }
+        return Examples(**columns)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _store(entry: pathlib.Path, examples: Examples) -> None:
+    """Writes the entry; a cache that cannot be written is no reason to stop."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        aside = pathlib.Path(tempfile.mkdtemp(prefix=".incomplete-", dir=entry.parent))
+    except OSError:
+        return
+    try:
+        for name, column in examples._asdict().items():
+            if column is not None:
+                np.save(aside / f"{name}.npy", column, allow_pickle=False)
+        sums = {path.name: _digest(path) for path in sorted(aside.iterdir())}
+        (aside / _MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
+        # A damaged entry gives way; one that another process finished meanwhile is as good.
+        if entry.exists() and _load(entry) is None:
+            shutil.rmtree(entry, ignore_errors=True)
+        os.rename(aside, entry)
+    except OSError:
+        pass
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _digest(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
