@@ -83,8 +83,9 @@ def load_balancing_loss(counts: tf.Tensor, importance: tf.Tensor) -> tf.Tensor:
     Returns:
       `<float32>[]`.
     """
+    counts = tf.stop_gradient(counts)
     num_experts = tf.cast(tf.size(counts), tf.float32)
-    load = tf.math.divide_no_nan(tf.stop_gradient(counts), tf.reduce_sum(counts))
+    load = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
     share = tf.math.divide_no_nan(importance, tf.reduce_sum(importance))
     return num_experts * tf.reduce_sum(load * share)
 

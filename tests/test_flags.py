@@ -155,6 +155,10 @@ def test_other_exceptions_are_not_hidden():
         run_program(fail)
 
 
+def indentation(line):
+    return len(line) - len(line.lstrip())
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h", "--helpshort", "--helpfull"])
 @pytest.mark.parametrize(
     ("parse", "values"), [(train, train_flags()), (evaluate, eval_flags())], ids=["train", "eval"]
@@ -165,10 +169,12 @@ def test_the_help_page_names_and_explains_every_flag(capsys, parse, values, flag
     assert caught.value.code == 0
     page = capsys.readouterr().out.splitlines()
     for name in {*values} - {"undefok"}:
-        starts = (f"--{name}=", f"--[no]{name}")
         (position,) = (
-            n for n, line in enumerate(page) if line.startswith(starts[0]) or line == starts[1]
+            n
+            for n, line in enumerate(page)
+            if line.strip() == f"--[no]{name}" or line.strip().startswith(f"--{name}=")
         )
-        assert page[position + 1].startswith("    ")
-        assert page[position + 1].strip()
+        heading, text = page[position : position + 2]
+        assert text.strip()
+        assert indentation(text) > indentation(heading)
     assert all(len(line) <= 100 for line in page)

@@ -64,22 +64,22 @@ def test_a_scope_ends_with_an_exception():
 
 
 def test_scopes_of_other_threads_do_not_mix():
-    seen = {}
+    seen = {1: [], 2: []}
+    together = threading.Barrier(2, timeout=60)
 
-    def work(name, key):
-        seen[name] = take(3, tf.constant(key))
+    def work(name):
+        with randomness.key_scope(tf.constant([name, name])):
+            for _ in range(3):
+                together.wait()  # both scopes are open
+                seen[name].append(tuple(randomness.next_key().numpy()))
+            together.wait()
 
-    with randomness.key_scope(KEY):
-        before = tuple(randomness.next_key().numpy())
-        threads = [threading.Thread(target=work, args=(n, [n, n])) for n in (1, 2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        after = tuple(randomness.next_key().numpy())
-    assert [before, after] == take(2)
-    assert seen[1] == take(3, tf.constant([1, 1]))
-    assert seen[2] == take(3, tf.constant([2, 2]))
+    threads = [threading.Thread(target=work, args=(name,)) for name in seen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {name: take(3, tf.constant([name, name])) for name in seen}
 
 
 def test_keys_in_a_traced_function_follow_the_key_that_is_passed_in():

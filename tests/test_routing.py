@@ -250,6 +250,7 @@ def test_masked_log_softmax_spreads_over_allowed_entries_only():
     # 1 : 2 over what is allowed
     np.testing.assert_allclose(tf.exp(result), [[1 / 3, 2 / 3, 0.0]], rtol=1e-6)
     assert result[0, 2] == IMPOSSIBLE
+    assert np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, 1e4, -1e4])

@@ -1,4 +1,4 @@
-"""Generated images with known clusters in which the same pattern means different classes."""
+"""Generated images with known clusters, in each of which the same glyphs mean another class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from moe.data.source import Examples, Source
 SIZE = 32
 """Height and width of an image."""
 
-STRIPE_ROWS = 7
-"""Rows of the striped band at the top."""
+BAND = 8
+"""Height of the ribbon at the top and of the row of glyphs at the bottom; width of a glyph."""
 
-GLYPH_ROWS = 8
-"""Rows of the band of glyphs at the bottom."""
+COLOURS = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], np.float32)
+"""White, red, green and blue as seen from grey; minus these are black, cyan, magenta, yellow."""
 
 _GLYPHS = """
 ..###..  ###.###  ...#...  #.....#  #######  #..#..#  ....###  ###....
@@ -29,23 +29,13 @@ _GLYPHS = """
 
 
 def _parse_glyphs(drawing: str) -> np.ndarray:
-    """`<float32>[8, 7, 7]`, one where the drawing has a `#`: the pattern of every class."""
+    """`<float32>[8, 7, 7]`, one where the drawing has a `#`: the glyph of every class."""
     rows = [line.split() for line in drawing.strip().splitlines()]
     glyphs = [[list(row[column]) for row in rows] for column in range(len(rows[0]))]
     return (np.array(glyphs) == "#").astype(np.float32)
 
 
 GLYPHS = _parse_glyphs(_GLYPHS)
-
-
-def label_map(num_clusters: int, num_classes: int) -> np.ndarray:
-    """The label of every pattern in every cluster: `<int32>[num_clusters, num_classes]`.
-
-    Each row is a permutation, and no column holds a label twice: a pattern never has the same
-    label in two clusters, so the pattern alone cannot tell the label and neither can the cluster.
-    """
-    shift = np.arange(num_clusters)[:, None] * (num_classes // num_clusters)
-    return ((np.arange(num_classes)[None, :] + shift) % num_classes).astype(np.int32)
 
 
 def clusters(
@@ -55,29 +45,34 @@ def clusters(
     num_classes: int = 8,
     seed: int = 0,
 ) -> Source:
-    """Images in `num_clusters` known clusters, each with its own meaning of the same patterns.
+    """Images in `num_clusters` known clusters, each with its own reading of the same glyphs.
 
-    The upper part of an image is striped, and the direction of the stripes is the cluster. The
-    lower part repeats one of `num_classes` glyphs, and `label_map` says which label that glyph has
-    in that cluster. Phase, contrast and places are random, so no single pixel tells anything: a
-    linear probe of the pixels stays at chance for the label and for the cluster. Network parts
-    that add up what they see in the two parts of the image cannot tell the label either; a gate
-    that sees the stripes, and one simple expert a cluster that sees the glyphs, can.
+    At the top of an image runs a ribbon of flecks in a colour and its opposite: that colour is the
+    cluster. At the bottom stands one glyph in every cluster's colour, and the glyph in the colour
+    of the ribbon is the label. The glyphs of an image all differ, so under every other ribbon the
+    same glyphs have another label.
+
+    The flecks are as often the colour as its opposite and the glyphs are shuffled, so that no
+    linear probe of the pixels finds the cluster or the label. Ribbon and glyphs are so far apart
+    that a small network with global average pooling can only add up what it sees of both, and no
+    such sum is the label. A gate that sees the ribbon, with one such network a cluster that looks
+    at the glyphs of one colour, is right everywhere.
 
     Args:
       train_examples, test_examples: sizes of the two splits.
-      num_clusters: from 2 to `num_classes`.
-      num_classes: the number of patterns and of labels, at most `len(GLYPHS)`.
+      num_clusters: from 2 to 4.
+      num_classes: from `num_clusters` to 8.
       seed: of the whole data set; the two splits are drawn from independent streams.
 
     Returns:
       The source; its examples have `<uint8>[N, 32, 32, 3]` features, and their `group` is the
       cluster, `<int32>[N]`.
     """
-    if not 2 <= num_clusters <= num_classes <= len(GLYPHS):
+    if not 2 <= num_clusters <= len(COLOURS):
+        raise ValueError(f"num_clusters must be from 2 to {len(COLOURS)}, not {num_clusters}")
+    if not num_clusters <= num_classes <= len(GLYPHS):
         raise ValueError(
-            f"need 2 <= num_clusters <= num_classes <= {len(GLYPHS)}, "
-            f"not {num_clusters} clusters and {num_classes} classes"
+            f"num_classes must be from num_clusters to {len(GLYPHS)}, not {num_classes}"
         )
 
     def split(number: int, examples: int) -> Examples:
@@ -86,7 +81,7 @@ def clusters(
 
     return Source(
         name="clusters",
-        classes=tuple(f"class_{label}" for label in range(num_classes)),
+        classes=tuple(f"glyph_{label}" for label in range(num_classes)),
         train=functools.partial(split, 0, train_examples),
         test=functools.partial(split, 1, test_examples),
         example_groups=tuple(f"cluster_{cluster}" for cluster in range(num_clusters)),
@@ -98,57 +93,74 @@ def clusters(
 
 
 def _draw(rng: np.random.Generator, examples: int, num_clusters: int, num_classes: int) -> Examples:
-    """One split; every pair of cluster and pattern is equally frequent, in random order."""
-    pair = rng.permutation(np.arange(examples) % (num_clusters * num_classes))
-    cluster, pattern = np.divmod(pair.astype(np.int32), num_classes)
+    """One split; every pair of cluster and label is equally frequent, in random order."""
+    pair = rng.permutation(np.arange(examples, dtype=np.int32) % (num_clusters * num_classes))
+    cluster, label = np.divmod(pair, num_classes)
+    readings = draw_readings(rng, cluster, label, num_clusters, num_classes)
 
-    light = np.zeros((examples, SIZE, SIZE), np.float32)
-    light[:, :STRIPE_ROWS] = _stripes(rng, cluster, num_clusters)
-    light[:, -GLYPH_ROWS:] = _glyph_rows(rng, pattern)
-    # Both colours of an image lie on either side of a middle grey with a random tint: no mean
-    # brightness, and no hue, depends on the cluster or on the pattern.
-    tint = rng.uniform(0.5, 1.0, (examples, 1, 1, 3)).astype(np.float32)
-    middle = rng.uniform(110, 145, (examples, 1, 1, 3)).astype(np.float32)
-    pixels = middle + 75 * tint * light[..., None]
-    pixels += rng.normal(0, 12, pixels.shape).astype(np.float32)
-    features = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    return Examples(features, label_map(num_clusters, num_classes)[cluster, pattern], cluster)
+    light = np.zeros((examples, SIZE, SIZE, 3), np.float32)
+    light[:, :BAND] = _ribbon(rng, cluster)
+    light[:, -BAND:] = _glyph_row(rng, readings)
+    pixels = 128 + 75 * light + 12 * rng.standard_normal(light.shape, np.float32)
+    return Examples(np.clip(pixels, 0, 255).astype(np.uint8), label, cluster)
 
 
-def _stripes(rng: np.random.Generator, cluster: np.ndarray, num_clusters: int) -> np.ndarray:
-    """The upper part, `<float32>[N, STRIPE_ROWS, SIZE]` in [-1, 1]: stripes of random phase.
-
-    Args:
-      cluster: `<int32>[N]`; the directions of the clusters divide the half circle evenly.
-    """
-    examples = len(cluster)
-    angle = np.pi * cluster / num_clusters + rng.normal(0, 0.05, examples)
-    wavelength = rng.uniform(4.5, 5.5, examples)
-    phase = rng.uniform(0, 2 * np.pi, examples)
-    y, x = np.mgrid[:STRIPE_ROWS, :SIZE]
-    angle, wavelength, phase = (each[:, None, None] for each in (angle, wavelength, phase))
-    along = np.cos(angle) * x + np.sin(angle) * y
-    return np.sin(2 * np.pi * along / wavelength + phase).astype(np.float32)
-
-
-def _glyph_rows(rng: np.random.Generator, pattern: np.ndarray) -> np.ndarray:
-    """The lower part, `<float32>[N, GLYPH_ROWS, SIZE]` in [-1, 1]: three equal glyphs.
-
-    Each glyph stands at a random place in its third of the width, all of an image either darker
-    or lighter than the ground.
+def draw_readings(
+    rng: np.random.Generator,
+    cluster: np.ndarray,
+    label: np.ndarray,
+    num_clusters: int,
+    num_classes: int,
+) -> np.ndarray:
+    """The label that each example has, or would have, in every cluster.
 
     Args:
-      pattern: `<int32>[N]`, the glyph of each image.
+      cluster, label: `<int32>[N]`.
+
+    Returns:
+      `<int>[N, num_clusters]`, no label twice in a row, and `label` in column `cluster`.
     """
-    examples = len(pattern)
-    glyph_size = GLYPHS.shape[1]
-    part = np.zeros((examples, GLYPH_ROWS, SIZE), np.float32)
+    every = np.tile(np.arange(num_classes), (len(label), 1))
+    readings = rng.permuted(every, axis=1)
+    # The order is random; what stands where the label belongs changes places with the label.
+    example = np.arange(len(label))
+    readings[readings == label[:, None]] = readings[example, cluster]
+    readings[example, cluster] = label
+    return readings[:, :num_clusters]
+
+
+def _ribbon(rng: np.random.Generator, cluster: np.ndarray) -> np.ndarray:
+    """Flecks of two by two pixels in the cluster's colour or its opposite, at random.
+
+    Args:
+      cluster: `<int32>[N]`.
+
+    Returns:
+      `<float32>[N, BAND, SIZE, 3]` in [-1, 1].
+    """
+    sign = rng.choice(np.array([-1, 1], np.float32), (len(cluster), BAND // 2, SIZE // 2))
+    flecks = sign.repeat(2, axis=1).repeat(2, axis=2)
+    return flecks[..., None] * COLOURS[cluster][:, None, None]
+
+
+def _glyph_row(rng: np.random.Generator, readings: np.ndarray) -> np.ndarray:
+    """One glyph in the colour of every cluster, side by side in random order.
+
+    Args:
+      readings: `<int>[N, num_clusters]`, the glyph in each colour.
+
+    Returns:
+      `<float32>[N, BAND, SIZE, 3]` in [-1, 1].
+    """
+    examples, num_clusters = readings.shape
+    row = np.zeros((examples, BAND, SIZE, 3), np.float32)
+    cells = rng.permuted(np.tile(np.arange(SIZE // BAND), (examples, 1)), axis=1)
     example = np.arange(examples)[:, None, None]
-    within = np.arange(glyph_size)
-    polarity = rng.choice(np.array([-1, 1], np.float32), (examples, 1, 1))
-    third = SIZE // 3
-    for left in (0, third, 2 * third):
-        top = rng.integers(0, GLYPH_ROWS - glyph_size + 1, examples)[:, None, None]
-        start = left + rng.integers(0, third - glyph_size + 1, examples)[:, None, None]
-        part[example, top + within[:, None], start + within] = polarity * GLYPHS[pattern]
-    return part
+    within = np.arange(GLYPHS.shape[1])
+    for colour in range(num_clusters):
+        # A glyph is a pixel smaller than its cell, which leaves two places in each direction.
+        top, start = rng.integers(0, 2, (2, examples, 1, 1))
+        start = start + BAND * cells[:, colour, None, None]
+        glyph = GLYPHS[readings[:, colour]][..., None] * COLOURS[colour]
+        row[example, top + within[:, None], start + within] = glyph
+    return row

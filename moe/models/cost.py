@@ -19,7 +19,7 @@ def parameters(model: keras.Model) -> int:
 
 def macs(model: keras.Model) -> int:
     """MACs of convolutions and dense layers for one example; element-wise work is not counted."""
-    return sum(_layer_macs(layer) for layer in _leaves(model))
+    return sum(macs_of_layer(layer) for layer in _leaves(model))
 
 
 class Cost(NamedTuple):
@@ -79,7 +79,7 @@ def _leaves(layer: keras.layers.Layer):
         yield from _leaves(child)
 
 
-def _layer_macs(layer: keras.layers.Layer) -> int:
+def macs_of_layer(layer: keras.layers.Layer) -> int:
     if isinstance(layer, keras.layers.Dense):
         positions = math.prod(layer.output.shape[1:-1])
         return positions * int(np.prod(layer.kernel.shape))

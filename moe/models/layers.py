@@ -32,7 +32,7 @@ def keep_mask(shape: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
         alg="philox",
     )
     draws = tf.reshape(tf.bitcast(words, lane), [-1])[:size]
-    threshold = tf.constant(round(rate * 2**bits), lane)
+    threshold = tf.constant(min(round(rate * 2**bits), 2**bits - 1), lane)
     return tf.reshape(draws >= threshold, shape)
 
 
@@ -74,10 +74,14 @@ class Standardize(keras.layers.Layer):
     The two statistics are weights, so they travel with checkpoints and exports.
     """
 
+    def __init__(self, **kwargs) -> None:
+        # Keras would round raw inputs and statistics to the compute dtype before `call` sees them.
+        super().__init__(**({"autocast": False} | kwargs))
+
     def build(self, input_shape) -> None:
         """One mean and one deviation a channel or column."""
         width = (int(input_shape[-1]),)
-        make = {"shape": width, "trainable": False, "dtype": "float32"}
+        make = {"shape": width, "trainable": False, "dtype": "float32", "autocast": False}
         self.mean = self.add_weight(name="mean", initializer="zeros", **make)
         self.deviation = self.add_weight(name="deviation", initializer="ones", **make)
         super().build(input_shape)

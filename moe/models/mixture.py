@@ -83,7 +83,7 @@ class MixtureOfExperts(keras.Model):
         gate_temperature: float = 1.0,
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**({"autocast": False} | kwargs))
         if combiners and (baseline is None or len(combiners) != len(experts)):
             raise ValueError("combiners blend each expert with a baseline: give both, or none.")
         self.num_classes = num_classes

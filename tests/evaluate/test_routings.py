@@ -170,6 +170,15 @@ def test_every_routing_gives_a_distribution(kind, name):
     assert np.isfinite(result.log_probs[np.arange(SIZE), make_split().examples.label]).all()
 
 
+def test_routings_that_name_an_expert_for_every_class_pool_without_the_gate(kind):
+    # Also with group heads: nothing of the gate's opinion is left.
+    blends = np.exp(kind[3].blend_log_probs.astype(np.float64))
+    uniform = np.exp(under_dense(kind, "uniform").log_probs)
+    np.testing.assert_allclose(uniform, blends.mean(axis=1), atol=1e-5)
+    oracle = np.exp(under_dense(kind, "oracle").log_probs)
+    np.testing.assert_allclose(oracle, blends[np.arange(SIZE), kind[2].group], atol=1e-5)
+
+
 def test_padding_and_batch_size_change_no_answer(kind):
     _, mixture, split, dense = kind
     padded = predict_dense(mixture, split, batch_size=4)
