@@ -92,7 +92,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RuntimeConfig:
-    """Where it runs and where it writes; none of it changes what is computed."""
+    """Where it runs, how fast, and where it writes."""
 
     workdir: str | None = _free(None)
     gpus: int | None = _free(None)
@@ -255,6 +255,15 @@ def validate(config: Config) -> None:
         raise UserError(
             "--mixture_loss=expected is infinite where an expert cannot name the class "
             "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
+        )
+    routed = (model.routing != "soft" and config.mode == "joint") or config.mode in (
+        "separate",
+        "staged",
+    )
+    if runtime.jit_compile and routed:
+        raise UserError(
+            "--jit_compile needs fixed shapes, which routing to single experts has not "
+            "(--routing=hard or topk, --mode=separate or staged)."
         )
     one_runs = model.routing == "hard" or (model.routing == "topk" and model.top_k == 1)
     if loss.mixture_loss == "expected" and one_runs:

@@ -21,6 +21,19 @@ def command_line() -> str:
     return " ".join(["python", program, *map(shlex.quote, sys.argv[1:])])
 
 
+def continue_command(workdir: pathlib.Path) -> str:
+    """The command that continues the run in `workdir`, also where that was not named."""
+    command = command_line()
+    if "--workdir" in command:
+        return command
+    return f"{command} --workdir={shlex.quote(str(workdir))}"
+
+
+def evaluate_command(workdir: pathlib.Path) -> str:
+    """The command that evaluates the run in `workdir`."""
+    return f"python eval.py --workdir={shlex.quote(str(workdir))}"
+
+
 def provenance() -> dict[str, Any]:
     """Everything that one needs to repeat a run, as plain values."""
     return {

@@ -5,20 +5,21 @@ from __future__ import annotations
 import datetime
 import os
 import pathlib
+import shutil
 import time
 from typing import Any
 
 import numpy as np
 
 from moe.config import Config, identity_differences
-from moe.errors import UserError
+from moe.errors import UserError, warn
 from moe.evaluate import metrics, summary
 from moe.evaluate.predict import write_predictions
 from moe.evaluate.present import results_text
 from moe.files import read_json, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts, make_router
-from moe.provenance import provenance
+from moe.provenance import continue_command, evaluate_command, provenance
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data, Meter
 from moe.train.devices import choose_strategy
@@ -46,14 +47,23 @@ def train(config: Config) -> int:
     precision = choose_precision(config.runtime.precision)
     workspace = open_workspace(config)
     config = workspace.config
-    workdir, longer = _open_workdir(config)
+    workdir, longer = _open_workdir(workspace, precision.policy)
     if (workdir / "results.json").exists() and not longer:
         _print_results(read_json(workdir / "results.json"), workdir)
         return 0
+    if longer:  # unfinished again: what it found so far must not pass for its outcome
+        for name in ("results.json", "predictions.npz"):
+            (workdir / name).unlink(missing_ok=True)
+        shutil.rmtree(workdir / "best", ignore_errors=True)
     facts = provenance()
     write_json(
         workdir / "config.json",
-        {"config": config.to_dict(), "precision": precision.policy, **facts},
+        {
+            "config": config.to_dict(),
+            "groups": workspace.groups.members(workspace.source.classes),
+            "precision": precision.policy,
+            **facts,
+        },
     )
     reporter = Reporter(workdir / "metrics.jsonl")
     reporter.say(
@@ -81,9 +91,10 @@ def train(config: Config) -> int:
         )
         try:
             finished = train_stages(context, stages)
+            stop.check()
         except StopTraining as stopped:
             reporter.end_epoch()
-            reporter.say(f"stopped ({stopped}); continue with: {facts['command']}")
+            reporter.say(f"stopped ({stopped}); continue with: {continue_command(workdir)}")
             return stopped.exit_code
         parts = sorted({part for stage in stages for part in stage.parts})
         CheckpointStore(workdir / "best", keep=1).save(
@@ -99,7 +110,7 @@ def train(config: Config) -> int:
     return 0
 
 
-def _open_workdir(config: Config) -> tuple[pathlib.Path, bool]:
+def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool]:
     """Makes the folder, or checks that the run in it is the same one.
 
     Returns:
@@ -108,6 +119,7 @@ def _open_workdir(config: Config) -> tuple[pathlib.Path, bool]:
     Raises:
       UserError: another run lives there, or the folder cannot be made.
     """
+    config = workspace.config
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     workdir = pathlib.Path(
         config.runtime.workdir or f"runs/{config.mode}-{config.data.dataset}-{now}"
@@ -120,12 +132,19 @@ def _open_workdir(config: Config) -> tuple[pathlib.Path, bool]:
         raise UserError(f"--workdir={workdir}: is not writable.")
     if not (workdir / "config.json").exists():
         return workdir, False
-    old = Config.from_dict(read_json(workdir / "config.json").get("config", {}))
+    stored = read_json(workdir / "config.json")
+    old = Config.from_dict(stored.get("config", {}))
     differences = identity_differences(old, config)
     if differences:
         raise UserError(
             f"--workdir={workdir} holds another run: {', '.join(differences)}; "
             "use another --workdir, or the flags of that run."
+        )
+    workspace.check_groups(stored.get("groups"))
+    if stored.get("precision") != policy:
+        warn(
+            f"--workdir={workdir} was begun in {stored.get('precision')} and goes on in {policy}: "
+            "not bit for bit what an unchanged run would give."
         )
     longer = (old.train.epochs, old.train.steps) != (config.train.epochs, config.train.steps)
     saved = CheckpointStore(workdir / "checkpoints").newest() if longer else None
@@ -216,8 +235,5 @@ def _accounts(
 
 def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
     """The final table, and how to go on."""
-    command = results["command"]
-    if "--workdir" not in command:
-        command += f" --workdir={workdir}"
-    print(f"\n{results_text(results)}\n\ncontinue: {command}")
-    print(f"evaluate: python eval.py --workdir={workdir}")
+    print(f"\n{results_text(results)}\n\ncontinue: {continue_command(workdir)}")
+    print(f"evaluate: {evaluate_command(workdir)}")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from moe.data.source import Examples, Source
 from moe.errors import UserError
+
+_RESERVED = frozenset({"baseline", "gate", "blend", "joint"})
+"""Names of stages that are no experts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +31,13 @@ class Groups:
     names: tuple[str, ...]
     named: bool
     group_of_class: tuple[int, ...] | None = None
+
+    def members(self, classes: Sequence[str]) -> dict[str, list[str]]:
+        """`{group: [classes]}`, with empty lists where classes are not partitioned."""
+        found: dict[str, list[str]] = {name: [] for name in self.names}
+        for group, name in zip(self.group_of_class or (), classes, strict=False):
+            found[self.names[group]].append(name)
+        return found
 
     def of(self, examples: Examples) -> np.ndarray:
         """The reference group of each example, `<int32>[N]`, -1 where there is none."""
@@ -78,6 +89,11 @@ def _partition(groups: Mapping[str, Sequence[str]], classes: Sequence[str], orig
     for number, (group, members) in enumerate(groups.items()):
         if not members:
             raise UserError(f"{origin}: group {group!r} has no class.")
+        if not re.fullmatch(r"\w[\w .-]*", group) or group in _RESERVED:
+            raise UserError(
+                f"{origin}: {group!r} cannot name a group; use letters, digits, space, '.', '-', "
+                f"'_', and none of {', '.join(sorted(_RESERVED))}."
+            )
         for name in members:
             if name not in classes:
                 raise UserError(

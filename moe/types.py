@@ -75,13 +75,3 @@ class MixtureOutput(NamedTuple):
     expert_log_probs: tf.Tensor
     blend_log_probs: tf.Tensor
     baseline_log_probs: tf.Tensor | None
-
-
-class PartOutput(NamedTuple):
-    """What one network of the mixture, run alone, says about a batch.
-
-    Attributes:
-      log_probs: `<float32>[S, L]` for a classifier, `<float32>[S, E]` for a gate.
-    """
-
-    log_probs: tf.Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -13,6 +14,7 @@ from moe.data.registry import open_source
 from moe.data.source import Examples, Source
 from moe.data.splits import split_rows
 from moe.defaults import resolve
+from moe.errors import UserError
 from moe.models.build import build_mixture
 from moe.models.mixture import MixtureOfExperts
 from moe.taxonomy import Groups, resolve_groups
@@ -39,6 +41,20 @@ class Workspace:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example's features."""
         return self.train.examples.features.shape[1:]
+
+    def check_groups(self, stored: Mapping[str, Sequence[str]] | None) -> None:
+        """Refuses a groups file that says something else than when the run began.
+
+        Raises:
+          UserError: it does.
+        """
+        now = self.groups.members(self.source.classes)
+        # The order counts: it says which expert is which.
+        if stored is not None and list(stored.items()) != list(now.items()):
+            raise UserError(
+                f"--groups={self.config.data.groups}: now says {now}, but the run was begun with "
+                f"{stored}; put that back, or use another --workdir."
+            )
 
     def open_test(self) -> Split:
         """Reads the test split: for the final evaluation and `eval.py`, nobody else."""
@@ -68,6 +84,12 @@ def open_workspace(config: Config) -> Workspace:
     examples = source.train()
     config = resolve(config, source, examples.features.ndim - 1)
     groups = resolve_groups(config.data.groups, source)
+    if config.model.expert_head == "group" and groups.group_of_class is None:
+        raise UserError(
+            f"--expert_head=group: the groups of {source.name} do not partition its classes."
+        )
+    if config.model.top_k > len(groups.names):
+        raise UserError(f"--top_k={config.model.top_k}: there are {len(groups.names)} experts.")
     split = Split(examples, groups.of(examples))
     train, validation = split_rows(
         examples.label,

@@ -142,7 +142,7 @@ def some_config():
         z_loss=0.25,
         steps=12,
         workdir="runs/x",
-        jit_compile=True,
+        jit_compile=False,
     )
 
 
@@ -173,7 +173,7 @@ ANOTHER = {
     "balance_loss": 1.0, "z_loss": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
     "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "seed": 1, "workdir": "w", "gpus": 1, "require_gpus": True,
-    "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": True,
+    "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
 }  # fmt: skip
 FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir"}

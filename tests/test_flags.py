@@ -56,14 +56,14 @@ def test_values_arrive_in_their_sections():
         "--z_loss=1e-3",
         "--seed=7",
         "--keep=5",
-        "--jit_compile",
+        "--nojit_compile",
     )
     assert config.mode == "staged"
     assert (config.data.dataset, config.data.validation_fraction) == ("digits", 0.25)
     assert (config.model.routing, config.model.top_k, config.model.baseline) == ("topk", 2, False)
     assert config.loss.z_loss == 1e-3
     assert config.train.seed == 7
-    assert (config.runtime.keep, config.runtime.jit_compile) == (5, True)
+    assert (config.runtime.keep, config.runtime.jit_compile) == (5, False)
 
 
 def test_lists_become_tuples():

@@ -43,7 +43,7 @@ class Split:
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Whole batches an epoch; what is left over comes first in no later epoch, but at random.
+    """Whole batches an epoch; the examples left over are other ones every epoch.
 
     Raises:
       UserError: there is less than one batch.

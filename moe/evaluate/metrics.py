@@ -73,6 +73,8 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     Krishnamurthy et al. 2023, 2302.14703, use it between expert and class.
     """
     information = float(sklearn.metrics.mutual_info_score(a, b))
+    if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
+        return 0.0, 0.0
     normalised = sklearn.metrics.normalized_mutual_info_score(a, b, average_method="geometric")
     return information, float(normalised)
 

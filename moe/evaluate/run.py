@@ -43,6 +43,7 @@ def evaluate(config: EvalConfig) -> int:
     strategy = choose_strategy(run.runtime)
     policy = choose_precision(policy).policy
     workspace = open_workspace(run)
+    workspace.check_groups(read_json(workdir / "config.json").get("groups"))
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation

@@ -80,6 +80,7 @@ def _leaves(layer: keras.layers.Layer):
 
 
 def macs_of_layer(layer: keras.layers.Layer) -> int:
+    """MACs of one layer for one example; 0 for element-wise ones."""
     if isinstance(layer, keras.layers.Dense):
         positions = math.prod(layer.output.shape[1:-1])
         return positions * int(np.prod(layer.kernel.shape))

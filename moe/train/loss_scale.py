@@ -9,7 +9,26 @@ import tensorflow as tf
 Gradients = Mapping[str, Sequence[tf.Tensor]]
 
 
-class Unscaled:
+class _Scale:
+    """The state of a loss scale; every precision stores it, so that a run may change precision."""
+
+    START = 2.0**15
+
+    def __init__(self) -> None:
+        once = {
+            "trainable": False,
+            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        }
+        self.factor = tf.Variable(self.START, **once)
+        self.good_steps = tf.Variable(0, **once)
+        self.skipped = tf.Variable(0, **once)
+
+    def state(self) -> list[tf.Variable]:
+        """What a checkpoint must hold."""
+        return [self.factor, self.good_steps, self.skipped]
+
+
+class Unscaled(_Scale):
     """No scaling: for every precision but float16."""
 
     def scale(self, loss: tf.Tensor) -> tf.Tensor:
@@ -25,12 +44,8 @@ class Unscaled:
         del usable
         update()
 
-    def state(self) -> list[tf.Variable]:
-        """What a checkpoint must hold."""
-        return []
 
-
-class DynamicScale:
+class DynamicScale(_Scale):
     """Multiplies the loss by a power of two that follows what the gradients allow.
 
     It doubles after `GROWTH_STEPS` good steps and halves at every overflow; the step that
@@ -41,16 +56,6 @@ class DynamicScale:
     """
 
     GROWTH_STEPS = 2_000
-    START = 2.0**15
-
-    def __init__(self) -> None:
-        once = {
-            "trainable": False,
-            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        }
-        self.factor = tf.Variable(self.START, **once)
-        self.good_steps = tf.Variable(0, **once)
-        self.skipped = tf.Variable(0, **once)
 
     def scale(self, loss: tf.Tensor) -> tf.Tensor:
         """The loss to differentiate."""
@@ -81,10 +86,6 @@ class DynamicScale:
             return 0
 
         tf.cond(usable, good, overflow)
-
-    def state(self) -> list[tf.Variable]:
-        """What a checkpoint must hold."""
-        return [self.factor, self.good_steps, self.skipped]
 
 
 LossScale = Unscaled | DynamicScale

@@ -86,6 +86,8 @@ class StageRun:
         if self._optimizers and not self._is_over():
             iterator, loop = self._start()
             saved_at, per_loop = time.monotonic(), 1
+            if self._stage.start_counts and self._progress.step == 0:
+                self._judge_epoch(0)
             self._open_epoch()
             while not self._is_over():
                 steps = min(self._fixed_steps or per_loop, self._until_boundary())
@@ -175,7 +177,7 @@ class StageRun:
         if progress.step >= self._steps:
             return True
         waited = self._epoch() - 1 - progress.best_epoch
-        return bool(patience) and progress.best_epoch > 0 and waited >= patience
+        return bool(patience) and progress.best_score is not None and waited >= patience
 
     def _open_epoch(self) -> None:
         progress = self._progress
@@ -198,7 +200,7 @@ class StageRun:
         return improved
 
     def _close_epoch(self) -> bool:
-        """Validates, reports, keeps the weights if they are the best so far."""
+        """Reports the epoch and validates; says whether it is the best so far."""
         progress, reporter = self._progress, self._context.reporter
         reporter.end_epoch()
         epoch = -(-progress.step // self._epoch_steps)
@@ -206,10 +208,28 @@ class StageRun:
         names = self._objective.metric_names[:-1]
         train = {n: s / examples for n, s in zip(names, progress.sums[:-1], strict=True)}
         speed = (examples - self._epoch_examples_before) / max(self._epoch_seconds, 1e-9)
-        validation = self._validate()
         where = {"step": progress.total_steps, "epoch": epoch, "stage": self._stage.name}
         reporter.log(where | {"split": "train", **train, "examples_per_second": speed})
-        reporter.log(where | {"split": "validation", **validation})
+        progress.sums = []
+        return self._judge_epoch(
+            epoch,
+            f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.4f}, "
+            f"{speed:,.0f} examples/s, ",
+        )
+
+    def _judge_epoch(self, epoch: int, training: str = "") -> bool:
+        """Validates, keeps the weights if they are the best so far, and says whether they are."""
+        progress, reporter = self._progress, self._context.reporter
+        validation = self._validate()
+        reporter.log(
+            {
+                "step": progress.total_steps,
+                "epoch": epoch,
+                "stage": self._stage.name,
+                "split": "validation",
+                **validation,
+            }
+        )
         score = [-validation["nll"]]
         if self._context.config.train.monitor == "accuracy":
             score.insert(0, validation["accuracy"])  # the NLL decides between equals
@@ -221,11 +241,9 @@ class StageRun:
                 for keep, now in zip(best, part_variables(models[part]), strict=True):
                     keep.assign(now)
         reporter.say(
-            f"{self._stage.name} epoch {epoch}: loss {train['loss']:.4f}, "
-            f"accuracy {train['accuracy']:.4f}, validation {validation['accuracy']:.4f} "
-            f"(nll {validation['nll']:.4f}){' *' if improved else ''}, {speed:,.0f} examples/s"
+            f"{self._stage.name} epoch {epoch}: {training}validation {validation['accuracy']:.4f} "
+            f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
         )
-        progress.sums = []
         return improved
 
     def _validate(self) -> dict[str, float]:

@@ -22,6 +22,8 @@ class Stage:
       parts: names of the networks that learn; all others stay as they are.
       group: train and validate on this group's examples only; None: on all.
       rate: factor of the learning rate.
+      start_counts: the weights that the stage starts from are a candidate for its best ones (an
+        even blend, a mixture put together of trained parts), not a random draw.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Stage:
     parts: tuple[str, ...]
     group: int | None = None
     rate: float = 1.0
+    start_counts: bool = False
 
 
 def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stage]:
@@ -45,7 +48,7 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
         Stage(name, "part", (f"expert_{e}",), group=e) for e, name in enumerate(groups.names)
     ]
     combiners = tuple(part for part in parts if part.startswith("combiner_"))
-    blend = [Stage("blend", "blend", combiners)] if combiners else []
+    blend = [Stage("blend", "blend", combiners, start_counts=True)] if combiners else []
     joint = Stage("joint", "joint", tuple(parts))
     separate = [*baseline, *gate, *experts, *blend]
     return {
@@ -54,5 +57,5 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
         "experts": experts,
         "separate": separate,
         "joint": [joint],
-        "staged": [*separate, dataclasses.replace(joint, rate=TUNING_RATE)],
+        "staged": [*separate, dataclasses.replace(joint, rate=TUNING_RATE, start_counts=True)],
     }[config.mode]

@@ -14,11 +14,15 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy import toy_config
+from toy import CLASSES, toy_config, toy_source
 
 from moe import run
+from moe.config import EvalConfig
+from moe.data import registry
 from moe.errors import UserError
+from moe.evaluate.run import evaluate
 from moe.train.progress import Reporter
+from moe.train.stage_run import StageRun
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -111,6 +115,51 @@ def test_a_longer_run_continues_a_shorter_one(toy, monkeypatch, tmp_path, finish
     run.train(toy_config(tmp_path / "grown", "baseline", epochs=2, **flags))
     run.train(toy_config(tmp_path / "straight", "baseline", epochs=2, **flags))
     _assert_same(tmp_path / "straight", tmp_path / "grown")
+
+
+def test_a_run_that_grows_is_unfinished_until_it_has_grown(toy, monkeypatch, tmp_path):
+    flags = {"steps_per_loop": 2, "checkpoint_steps": 4}
+    run.train(toy_config(tmp_path, "baseline", epochs=1, **flags))
+    longer = toy_config(tmp_path, "baseline", epochs=2, **flags)
+    _crash(monkeypatch, longer, loop=3)
+    assert not (tmp_path / "results.json").exists()
+    run.train(longer)
+    assert json.loads((tmp_path / "results.json").read_text())["epochs"] == 2
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_may_change_its_precision(toy, monkeypatch, tmp_path, capsys, policy):
+    flags = {"steps_per_loop": 2, "checkpoint_steps": 4}
+    _crash(monkeypatch, toy_config(tmp_path, "baseline", **flags), loop=3)
+    run.train(toy_config(tmp_path, "baseline", precision=policy, **flags))
+    said = capsys.readouterr().err
+    assert f"begun in float32 and goes on in {policy}" in said
+    assert "continuing from step 4" in said
+
+
+def test_a_groups_file_that_changed_under_the_run_is_refused(toy, tmp_path):
+    groups = tmp_path / "groups.json"
+    groups.write_text(json.dumps({"a": CLASSES[:2], "b": CLASSES[2:]}))
+    run.train(toy_config(tmp_path / "run", "gate", groups=str(groups)))
+    groups.write_text(json.dumps({"b": CLASSES[2:], "a": CLASSES[:2]}))
+    with pytest.raises(UserError, match="the run was begun with"):
+        run.train(toy_config(tmp_path / "run", "gate", groups=str(groups)))
+    with pytest.raises(UserError, match="the run was begun with"):
+        evaluate(EvalConfig(workdir=str(tmp_path / "run")))
+
+
+def test_patience_ends_a_stage_and_the_best_weights_come_back(toy, monkeypatch, tmp_path):
+    """Validation is made to get worse after the first epoch."""
+    scores = iter([0.9, 0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(StageRun, "_validate", lambda self: {"accuracy": next(scores), "nll": 1.0})
+    run.train(toy_config(tmp_path / "stopped", "baseline", epochs=9, patience=2))
+    results = json.loads((tmp_path / "stopped" / "results.json").read_text())
+    assert results["epochs"] == 3
+    assert results["stages"][0]["best_epoch"] == 1
+    monkeypatch.undo()
+    monkeypatch.setitem(registry._GENERATED, "toy", toy_source)
+    run.train(toy_config(tmp_path / "one", "baseline", epochs=1))
+    _assert_same(tmp_path / "stopped", tmp_path / "one")
 
 
 def test_a_later_stage_does_not_grow(toy, tmp_path):
