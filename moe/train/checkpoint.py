@@ -98,6 +98,7 @@ class CheckpointStore:
                 "files": files,
                 "progress": progress,
             }
+            manifest["digest"] = _manifest_digest(manifest)
             (aside / f"{name}.json").write_text(json.dumps(manifest, indent=1))
             for file in (*files, f"{name}.json"):
                 os.replace(aside / file, self._directory / file)
@@ -147,6 +148,8 @@ class CheckpointStore:
         prefix = self._directory / f"ckpt-{number}"
         try:
             manifest = json.loads(prefix.with_name(f"{prefix.name}.json").read_text())
+            if manifest["digest"] != _manifest_digest(manifest):
+                raise ValueError("has a damaged manifest")
             files, progress = manifest["files"], manifest["progress"]
             if manifest["format"] != _FORMAT:
                 raise ValueError(f"has format {manifest['format']}, not {_FORMAT}")
@@ -164,6 +167,12 @@ class CheckpointStore:
 def _digest(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of everything else in the manifest: a wrong position is as bad as a wrong weight."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _trackable(variables: Variables) -> tf.train.Checkpoint:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from moe.errors import UserError
-from moe.train.checkpoint import CheckpointStore
+from moe.train.checkpoint import CheckpointStore, _manifest_digest
 
 
 def _variables(value: float) -> dict[str, list[tf.Variable]]:
@@ -66,6 +66,14 @@ def test_a_damaged_one_is_skipped_with_a_warning(store, tmp_path, capsys, suffix
     assert gone or "ckpt-3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("progress", [{"step": 1}, {}, [1]])
+def test_a_position_that_was_changed_is_damage(store, tmp_path, progress):
+    manifest = json.loads((tmp_path / "ckpt-3.json").read_text())
+    manifest["progress"] = progress
+    (tmp_path / "ckpt-3.json").write_text(json.dumps(manifest))
+    assert store.newest().number == 2
+
+
 def test_if_all_are_damaged_that_is_an_error(store, tmp_path):
     for number in (2, 3):
         _flip(tmp_path / f"ckpt-{number}.data-00000-of-00001")
@@ -84,6 +92,7 @@ def test_the_state_file_is_never_believed(store, tmp_path):
 def test_a_manifest_cannot_point_elsewhere(store, tmp_path, name):
     manifest = json.loads((tmp_path / "ckpt-3.json").read_text())
     manifest["files"][name] = "0"
+    manifest["digest"] = _manifest_digest(manifest)  # a forger can count, too
     (tmp_path / "ckpt-3.json").write_text(json.dumps(manifest))
     assert store.newest().number == 2
 
