@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from flags.define import eval_flags, train_flags
-from moe.config import SECTIONS, Config, EvalConfig
-from moe.errors import UserError
+from moe.config import SECTIONS, Config, EvalConfig, ignored_losses
+from moe.errors import UserError, warn
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -25,7 +25,10 @@ def parse_train(argv: Sequence[str]) -> Config:
     """
     values = _parse(argv, train_flags(), "Trains a mixture of experts.", _TRAIN_EXAMPLES)
     sections = {name: _fill(kind, values) for name, kind in SECTIONS.items()}
-    return Config(mode=values["mode"].value, **sections)
+    config = Config(mode=values["mode"].value, **sections)
+    for name in ignored_losses(config):
+        warn(f"--{name}: only --mode=joint and staged have a joint loss; it does nothing here.")
+    return config
 
 
 def parse_eval(argv: Sequence[str]) -> EvalConfig:

@@ -265,12 +265,22 @@ def validate(config: Config) -> None:
             "--jit_compile needs fixed shapes, which routing to single experts has not "
             "(--routing=hard or topk, --mode=separate or staged)."
         )
+    if train.optimizer == "adamw" and not train.weight_decay:
+        _fail("optimizer", "adamw", "given a --weight_decay; without one it is adam")
     one_runs = model.routing == "hard" or (model.routing == "topk" and model.top_k == 1)
     if loss.mixture_loss == "expected" and one_runs:
         raise UserError(
             "--mixture_loss=expected gives the gate no gradient where one expert runs; use "
             "--mixture_loss=likelihood, --routing=soft or --top_k=2."
         )
+
+
+def ignored_losses(config: Config) -> list[str]:
+    """Names of the loss flags that were given although the mode has no joint loss."""
+    if config.mode in ("joint", "staged"):
+        return []
+    fields = dataclasses.fields(LossConfig)
+    return [field.name for field in fields if getattr(config.loss, field.name) != field.default]
 
 
 def identity_differences(old: Config, new: Config) -> list[str]:

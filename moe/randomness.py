@@ -29,20 +29,47 @@ def fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
     return tf.random.fold_in(tf.cast(key, tf.int32), tf.cast(number, tf.int32))
 
 
+class _Scope:
+    """What one step on one replica draws from.
+
+    Attributes:
+      shared: key of the step, the same on every replica.
+      key: the replica's own.
+      calls: how many keys were handed out.
+    """
+
+    def __init__(self, shared: tf.Tensor, replica: tf.Tensor | int, replicas: int) -> None:
+        self.shared = shared
+        self.key = fold(shared, replica)
+        self.replica = replica
+        self.replicas = replicas
+        self.calls = 0
+
+    def next_number(self) -> int:
+        self.calls += 1
+        return self.calls
+
+
 class _Scopes(threading.local):
-    """A stack of [key, calls so far] for each thread (each replica traces in its own)."""
+    """A stack for each thread (each replica traces in its own)."""
 
     def __init__(self) -> None:
-        self.stack: list[list] = []
+        self.stack: list[_Scope] = []
 
 
 _scopes = _Scopes()
 
 
 @contextlib.contextmanager
-def key_scope(key: tf.Tensor) -> Iterator[None]:
-    """Inside, `next_key` hands out keys derived from `key` (`<int>[2]`)."""
-    _scopes.stack.append([key, 0])
+def key_scope(key: tf.Tensor, replica: tf.Tensor | int = 0, replicas: int = 1) -> Iterator[None]:
+    """Inside, `next_key` and `example_uniform` draw from `key` (`<int>[2]`).
+
+    Args:
+      key: the same on every replica.
+      replica: number of this one.
+      replicas: how many share the batch, each with an equal stretch of it, in their order.
+    """
+    _scopes.stack.append(_Scope(key, replica, replicas))
     try:
         yield
     finally:
@@ -50,12 +77,32 @@ def key_scope(key: tf.Tensor) -> Iterator[None]:
 
 
 def next_key() -> tf.Tensor:
-    """The next key of the innermost scope, `<int32>[2]`; a random one outside of any scope.
+    """The next key of the innermost scope, `<int32>[2]`, another one on every replica.
 
-    Outside of a scope (under `Model.fit`, say) TensorFlow's global seed decides.
+    Outside of any scope (under `Model.fit`, say) TensorFlow's global seed decides.
     """
     if not _scopes.stack:
         return tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
     scope = _scopes.stack[-1]
-    scope[1] += 1
-    return fold(scope[0], scope[1])
+    return fold(scope.key, scope.next_number())
+
+
+def example_uniform(size: tf.Tensor | int, width: int) -> tf.Tensor:
+    """Uniform draws in [0, 1) that do not depend on how many replicas share the batch.
+
+    Every replica draws for the whole batch and takes its own stretch of it: meant for a few
+    numbers an example, such as the draw of an expert.
+
+    Args:
+      size: examples on this replica.
+      width: draws an example.
+
+    Returns:
+      `<float32>[size, width]`.
+    """
+    if not _scopes.stack:
+        return tf.random.uniform([size, width])
+    scope = _scopes.stack[-1]
+    key = fold(scope.shared, scope.next_number())
+    draws = tf.random.stateless_uniform([scope.replicas * size, width], key)
+    return tf.slice(draws, [scope.replica * size, 0], [size, width])

@@ -39,10 +39,18 @@ def route_hard(gate_log_probs: tf.Tensor) -> Routing:
     return route_to(tf.argmax(gate_log_probs, axis=1, output_type=tf.int32))
 
 
-def route_sampled(gate_log_probs: tf.Tensor, key: tf.Tensor) -> Routing:
-    """One expert drawn from the gate's distribution answers alone (training of hard routing)."""
-    drawn = tf.random.stateless_categorical(gate_log_probs, 1, seed=key, dtype=tf.int32)
-    return route_to(drawn[:, 0])
+def route_sampled(gate_log_probs: tf.Tensor, uniform: tf.Tensor) -> Routing:
+    """One expert drawn from the gate's distribution answers alone (training of hard routing).
+
+    The draw is `argmax(log g + G)` with Gumbel noise `G` (Gumbel 1954; Maddison et al. 2014).
+
+    Args:
+      gate_log_probs: `<float32>[S, E]`.
+      uniform: `<float32>[S, E]`, independent draws in [0, 1).
+    """
+    tiny = tf.constant(1e-30)  # keeps a draw of 0 finite
+    gumbel = -tf.math.log(-tf.math.log(tf.maximum(uniform, tiny)))
+    return route_hard(gate_log_probs + gumbel)
 
 
 def route_top_k(gate_log_probs: tf.Tensor, k: int) -> Routing:

@@ -26,7 +26,7 @@ from moe.train.devices import choose_strategy
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter
 from moe.train.signals import StopTraining, stop_on_signals
-from moe.train.stages import Stage, stages_of
+from moe.train.stages import Stage, check_examples, stages_of
 from moe.train.state import model_variables
 from moe.train.trainer import train_stages
 from moe.workspace import Workspace, open_workspace
@@ -51,11 +51,14 @@ def train(config: Config) -> int:
     if (workdir / "results.json").exists() and not longer:
         _print_results(read_json(workdir / "results.json"), workdir)
         return 0
-    if longer:  # unfinished again: what it found so far must not pass for its outcome
-        for name in ("results.json", "predictions.npz"):
-            (workdir / name).unlink(missing_ok=True)
-        shutil.rmtree(workdir / "best", ignore_errors=True)
+    mixture = workspace.build(strategy, precision.policy)
+    stages = stages_of(config, workspace.groups, list(mixture.parts()))
+    replicas = strategy.num_replicas_in_sync
+    check_examples(stages, workspace.train, workspace.validation, config.train.batch_size, replicas)
+    # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
+    if longer:
+        _forget_outcome(workdir)
     write_json(
         workdir / "config.json",
         {
@@ -73,9 +76,10 @@ def train(config: Config) -> int:
     )
     if workspace.source.note:
         reporter.say(workspace.source.note)
-    mixture = workspace.build(strategy, precision.policy)
+    for part, model in mixture.parts().items():
+        for layer in cost.uncounted_layers(model):
+            warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
     mixture.standardize.fit(workspace.train.examples.features)
-    stages = stages_of(config, workspace.groups, list(mixture.parts()))
     started = time.perf_counter()
     with stop_on_signals() as stop:
         context = Context(
@@ -154,6 +158,13 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
             f"--steps={old.train.steps}; a longer run needs another --workdir."
         )
     return workdir, longer
+
+
+def _forget_outcome(workdir: pathlib.Path) -> None:
+    """A run that grows is unfinished: what it found so far must not pass for its outcome."""
+    for name in ("results.json", "predictions.npz"):
+        (workdir / name).unlink(missing_ok=True)
+    shutil.rmtree(workdir / "best", ignore_errors=True)
 
 
 def _evaluate(

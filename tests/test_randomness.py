@@ -101,3 +101,27 @@ def test_outside_of_a_scope_the_global_seed_decides():
     first = draw()
     assert first == draw()
     assert first[0] != first[1]
+
+
+def test_an_example_draws_the_same_whatever_replica_it_is_on():
+    with randomness.key_scope(KEY):
+        randomness.next_key()
+        alone = randomness.example_uniform(6, 3).numpy()
+    shared = []
+    for replica in range(2):
+        with randomness.key_scope(KEY, replica, 2):
+            randomness.next_key()
+            shared.append(randomness.example_uniform(tf.constant(3), 3).numpy())
+    np.testing.assert_array_equal(np.concatenate(shared), alone)
+    assert len(np.unique(alone)) == alone.size
+    assert (alone >= 0).all()
+    assert (alone < 1).all()
+
+
+def test_replicas_have_keys_of_their_own():
+    keys = []
+    for replica in range(2):
+        with randomness.key_scope(KEY, replica, 2):
+            keys.append(tuple(randomness.next_key().numpy()))
+    assert keys[0] != keys[1]
+    assert keys[0] == take(1)[0]

@@ -14,7 +14,6 @@ import tensorflow as tf
 from moe import randomness
 from moe.data.augment import Augmentation
 from moe.data.source import Examples
-from moe.errors import UserError
 from moe.types import Batch
 
 
@@ -41,18 +40,13 @@ class Split:
         """The split restricted to one group; None: all of it."""
         return self if group is None else self.take(np.flatnonzero(self.group == group))
 
+    def size_of_group(self, group: int | None) -> int:
+        """How many examples `of_group` would hold."""
+        return len(self) if group is None else int((self.group == group).sum())
+
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Whole batches an epoch; the examples left over are other ones every epoch.
-
-    Raises:
-      UserError: there is less than one batch.
-    """
-    if num_examples < batch_size:
-        raise UserError(
-            f"--batch_size={batch_size}: there are only {num_examples} training examples; "
-            "use a smaller batch."
-        )
+    """Whole batches an epoch; the examples left over are other ones every epoch."""
     return num_examples // batch_size
 
 

@@ -59,14 +59,27 @@ def stage_macs(mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_c
     the inputs and the gradient by the weights each cost one more); a frozen one counts once.
     """
     costs = part_costs(mixture)
+    models = mixture.parts()
+    learning = {part for part in parts if models[part].trainable_variables}
     if kind == "part":
-        return 3 * sum(costs[part].macs for part in parts)
-    learning = set(parts)
+        return 3 * sum(costs[part].macs for part in learning)
     total = 0.0
     for name, cost in costs.items():
         running = 1.0 if name in ("gate", "baseline") else num_chosen / mixture.num_experts
         total += running * cost.macs * (3 if name in learning else 1)
     return round(total)
+
+
+def uncounted_layers(model: keras.Model) -> list[str]:
+    """Names of layers that hold matrices but whose MACs are not known here, and count as 0."""
+    known = (keras.layers.Embedding,)  # looks up, multiplies nothing
+    return [
+        layer.name
+        for layer in _leaves(model)
+        if any(len(w.shape) > 1 for w in layer.trainable_weights)
+        and not isinstance(layer, known)
+        and not macs_of_layer(layer)
+    ]
 
 
 def _leaves(layer: keras.layers.Layer):

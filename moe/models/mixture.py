@@ -42,7 +42,9 @@ def make_router(name: str, top_k: int = 1) -> Router:
     if name == "hard" or top_k == 1:
 
         def sample(gate_log_probs: tf.Tensor) -> Routing:
-            return routing.route_sampled(gate_log_probs, randomness.next_key())
+            size, num_experts = tf.shape(gate_log_probs)[0], gate_log_probs.shape[1]
+            uniform = randomness.example_uniform(size, num_experts)
+            return routing.route_sampled(gate_log_probs, uniform)
 
         return Router(sample, routing.route_hard, routing.run_routed, sampled=True)
 

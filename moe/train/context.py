@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from moe.config import Config
 from moe.data.pipeline import Split
+from moe.errors import UserError
 from moe.models.mixture import MixtureOfExperts
 from moe.taxonomy import Groups
 from moe.train.checkpoint import CheckpointStore
@@ -39,6 +41,20 @@ class Progress:
     best_epoch: int = 0
     seconds: float = 0.0
     finished: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
+        """The inverse of `dataclasses.asdict`.
+
+        Raises:
+          UserError: another version wrote it.
+        """
+        if set(values) != {field.name for field in dataclasses.fields(cls)}:
+            raise UserError(
+                "the checkpoints were written by another version; use that one, or another "
+                "--workdir."
+            )
+        return cls(**values)
 
 
 @dataclasses.dataclass(frozen=True)

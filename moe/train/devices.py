@@ -19,13 +19,16 @@ def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
       UserError: fewer GPUs than asked for and `--require_gpus`, or devices were already set up.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    wanted = len(gpus) if runtime.gpus is None else runtime.gpus
+    at_least = 1 if runtime.require_gpus else 0
+    wanted = max(at_least, len(gpus)) if runtime.gpus is None else runtime.gpus
     if wanted > len(gpus):
         message = f"--gpus={wanted}: {len(gpus)} visible"
         if runtime.require_gpus:
-            raise UserError(f"{message}; lower --gpus or leave out --require_gpus.")
+            raise UserError(f"{message}; lower --gpus, or leave out --require_gpus.")
         warn(f"{message}; going on with {f'{len(gpus)} GPUs' if gpus else 'the CPU'}.")
     gpus = gpus[:wanted]
+    if gpus and runtime.cpu_replicas > 1:
+        raise UserError(f"--cpu_replicas={runtime.cpu_replicas}: needs --gpus=0 on this machine.")
     try:
         tf.config.set_visible_devices(gpus, "GPU")
         for gpu in gpus:

@@ -39,6 +39,11 @@ class Unscaled(_Scale):
         """The gradients of the loss itself, and whether they may be used (`<bool>[]`)."""
         return gradients, tf.constant(True)
 
+    def count(self, usable: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+        """The step's metric sums, as they are to be counted."""
+        del usable
+        return sums
+
     def apply(self, usable: tf.Tensor, update: Callable[[], None]) -> None:
         """Carries out the update."""
         del usable
@@ -67,6 +72,10 @@ class DynamicScale(_Scale):
         unscaled = {part: [g * shrink for g in group] for part, group in gradients.items()}
         flat = [g for group in unscaled.values() for g in group]
         return unscaled, tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in flat])
+
+    def count(self, usable: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+        """The step's metric sums; a step that is skipped counts no example."""
+        return tf.where(usable, sums, tf.zeros_like(sums))
 
     def apply(self, usable: tf.Tensor, update: Callable[[], None]) -> None:
         """Carries out the update if the gradients are usable; in cross-replica context."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 from moe import randomness
 from moe.data.augment import AUGMENTATIONS
 from moe.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from moe.errors import UserError
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
 from moe.train.loop import make_train_loop
@@ -136,6 +137,7 @@ class StageRun:
         # Reading the rows waits for the device: one synchronisation a loop.
         rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
         seconds = time.perf_counter() - started
+        self._check_finite(rows)
         for row in rows:  # One after the other: the sum must not depend on how loops were cut.
             progress.sums = [float(s) for s in np.add(progress.sums, row)]
         self.unsaved_steps += steps
@@ -150,6 +152,26 @@ class StageRun:
             progress.sums[0] / max(progress.sums[-1], 1.0),
         )
         return seconds
+
+    def _check_finite(self, rows: np.ndarray) -> None:
+        """Stops before anything is saved that was computed from a number that is none.
+
+        Raises:
+          UserError: a metric of a step is not finite, or float16 overflows at every scale.
+        """
+        bad = np.argwhere(~np.isfinite(rows))
+        if len(bad):
+            step, metric = bad[0]
+            raise UserError(
+                f"stage {self._stage.name}, step {self._progress.step + step}: "
+                f"{self._objective.metric_names[metric]} is {rows[step, metric]}; lower "
+                "--learning_rate. The last checkpoint is from before that."
+            )
+        if not rows[:, -1].any() and self._loss_scale.factor.numpy() <= 1.0:
+            raise UserError(
+                f"stage {self._stage.name}, step {self._progress.step}: the gradients overflow "
+                "float16 at every loss scale; use --precision=mixed_bfloat16 or float32."
+            )
 
     def _until_boundary(self) -> int:
         """Steps to the next moment at which Python must look: epoch, checkpoint, end."""
@@ -204,7 +226,7 @@ class StageRun:
         progress, reporter = self._progress, self._context.reporter
         reporter.end_epoch()
         epoch = -(-progress.step // self._epoch_steps)
-        examples = progress.sums[-1]
+        examples = max(progress.sums[-1], 1.0)  # none where float16 skipped every step
         names = self._objective.metric_names[:-1]
         train = {n: s / examples for n, s in zip(names, progress.sums[:-1], strict=True)}
         speed = (examples - self._epoch_examples_before) / max(self._epoch_seconds, 1e-9)

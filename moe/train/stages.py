@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from moe.config import Config
+from moe.data.pipeline import Split
+from moe.errors import UserError
 from moe.taxonomy import Groups
 
 TUNING_RATE = 0.1
@@ -59,3 +61,28 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
         "joint": [joint],
         "staged": [*separate, dataclasses.replace(joint, rate=TUNING_RATE, start_counts=True)],
     }[config.mode]
+
+
+def check_examples(
+    stages: Sequence[Stage], train: Split, validation: Split, batch_size: int, replicas: int
+) -> None:
+    """Refuses what would otherwise stop a later stage, hours after the start.
+
+    Raises:
+      UserError: the replicas cannot share a batch evenly, a stage has less than one batch to train
+        on, or nothing to validate on.
+    """
+    if batch_size % replicas:
+        raise UserError(f"--batch_size={batch_size}: {replicas} replicas cannot share it evenly.")
+    for stage in stages:
+        examples = train.size_of_group(stage.group)
+        if examples < batch_size:
+            raise UserError(
+                f"--batch_size={batch_size}: stage {stage.name} has only {examples} training "
+                "examples; use a smaller batch."
+            )
+        if not validation.size_of_group(stage.group):
+            raise UserError(
+                f"stage {stage.name} has no validation examples; raise --validation_fraction or "
+                "--train_examples."
+            )

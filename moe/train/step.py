@@ -45,9 +45,10 @@ def make_train_step(
     """
     variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
     sum_up = tf.distribute.ReduceOp.SUM
+    replicas = strategy.num_replicas_in_sync
 
-    def gradients_of(batch: Batch, step_key: tf.Tensor):
-        with randomness.key_scope(step_key), tf.GradientTape() as tape:
+    def gradients_of(batch: Batch, step_key: tf.Tensor, number: tf.Tensor | int):
+        with randomness.key_scope(step_key, number, replicas), tf.GradientTape() as tape:
             outcome = objective.train(batch, global_batch_size)
             loss = loss_scale.scale(outcome.loss)
         gradients = tape.gradient(
@@ -60,14 +61,15 @@ def make_train_step(
 
     def on_replica(batch: Batch, step: tf.Tensor):
         replica = tf.distribute.get_replica_context()
-        step_key = randomness.fold(
-            randomness.fold(tf.constant(key, tf.int32), step), replica.replica_id_in_sync_group
-        )
-        for number, state in enumerate(seed_states):
-            state.assign(tf.cast(randomness.fold(step_key, -1 - number), state.dtype))
-        gradients, sums, load = gradients_of(batch, step_key)
+        number = replica.replica_id_in_sync_group
+        step_key = randomness.fold(tf.constant(key, tf.int32), step)
+        own_key = randomness.fold(step_key, number)
+        for n, state in enumerate(seed_states):
+            state.assign(tf.cast(randomness.fold(own_key, -1 - n), state.dtype))
+        gradients, sums, load = gradients_of(batch, step_key, number)
         gradients, sums = replica.all_reduce(sum_up, (gradients, sums))
         gradients, usable = loss_scale.unscale(gradients)
+        sums = loss_scale.count(usable, sums)
         return gradients, usable, sums, None if load is None else replica.all_reduce(sum_up, load)
 
     def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:

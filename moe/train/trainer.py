@@ -23,7 +23,7 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
     context.store.sweep()
     parts = sorted({part for stage in stages for part in stage.parts})
     saved = context.store.newest()
-    progress = Progress(**saved.progress) if saved else Progress()
+    progress = Progress.from_dict(saved.progress) if saved else Progress()
     if saved:
         context.reporter.log({"event": "continued", "step": progress.total_steps})
         context.reporter.say(f"continuing from step {progress.total_steps}")

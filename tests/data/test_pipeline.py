@@ -9,7 +9,6 @@ import tensorflow as tf
 from moe.data import augment
 from moe.data.pipeline import Split, evaluation_batches, steps_per_epoch, training_batches
 from moe.data.source import Examples
-from moe.errors import UserError
 
 KEY = (12, 34)
 SIZE, BATCH = 23, 5  # 4 steps an epoch, 3 examples left over
@@ -121,11 +120,15 @@ def test_the_same_example_is_augmented_anew_every_time():
     assert 6 <= sum(flipped) <= 34
 
 
-def test_less_than_a_batch_is_refused():
+def test_an_epoch_has_whole_batches_only():
     assert steps_per_epoch(23, 5) == 4
     assert steps_per_epoch(5, 5) == 1
-    with pytest.raises(UserError, match=r"--batch_size=24: there are only 23 training examples"):
-        training_batches(make_split(), 24, KEY, 0, augment.flip)
+
+
+def test_the_size_of_a_group():
+    split = make_split()
+    for group in (None, 0, 1, 99):
+        assert split.size_of_group(group) == len(split.of_group(group))
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 22, 23, 24, 100])

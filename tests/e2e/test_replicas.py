@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).parents[2]
-# No dropout, no sampling: what is left must not depend on the number of replicas.
+# No dropout: what is left does not depend on the number of replicas,
+# the draw of an expert included.
 FLAGS = (
     "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
     "--learning_rate=0.05 --balance_loss=0.1 --steps=20"
@@ -27,11 +29,12 @@ def _train(workdir: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_two_replicas_equal_one_device(tmp_path):
+@pytest.mark.parametrize("routing", ["soft", "hard"])
+def test_two_replicas_equal_one_device(tmp_path, routing):
     weights = []
     for replicas in (1, 2):
         workdir = tmp_path / str(replicas)
-        answer = _train(workdir, f"--cpu_replicas={replicas}")
+        answer = _train(workdir, f"--cpu_replicas={replicas}", f"--routing={routing}")
         assert answer.returncode == 0, answer.stderr
         reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
         names = sorted(n for n in reader.get_variable_to_shape_map() if n.endswith("VALUE"))

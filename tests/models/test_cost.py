@@ -97,3 +97,15 @@ def test_stage_macs_count_learning_three_times():
     combiners = [f"combiner_{e}" for e in range(3)]
     # frozen: gate, baseline and the one expert; learning: its combiner
     assert cost.stage_macs(model, "blend", combiners, 1) == 12 + 8 + 30 + 3 * 192
+
+
+def test_layers_whose_macs_are_not_known_are_named():
+    layer = keras.layers.EinsumDense("ab,bc->ac", output_shape=3, name="strange")
+    assert cost.uncounted_layers(network((5,), keras.layers.Dense(7), layer)) == ["strange"]
+    assert cost.uncounted_layers(network((5,), keras.layers.BatchNormalization())) == []
+
+
+def test_a_frozen_network_costs_no_training():
+    whole = mixture(baseline=False, blends=False)
+    whole.expert_0.trainable = False
+    assert cost.stage_macs(whole, "part", ["expert_0"], 1) == 0

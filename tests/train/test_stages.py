@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from moe.config import Config
+from moe.data.pipeline import Split
+from moe.data.source import Examples
+from moe.errors import UserError
 from moe.taxonomy import Groups
-from moe.train.stages import TUNING_RATE, stages_of
+from moe.train.stages import TUNING_RATE, check_examples, stages_of
 
 GROUPS = Groups(("artificial", "natural"), named=True, group_of_class=(0, 1))
 PARTS = ["baseline", "gate", "expert_0", "expert_1", "combiner_0", "combiner_1"]
@@ -41,3 +45,33 @@ def test_experts_learn_their_own_group_only_and_joint_learns_all():
     assert stages["joint"].parts == tuple(PARTS)
     assert stages["joint"].rate == TUNING_RATE
     assert stages["gate"].rate == 1
+
+
+def _split(*sizes: int) -> Split:
+    """Examples of groups 0 and 1, so many of each."""
+    group = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    return Split(Examples(np.zeros([len(group), 1], np.uint8), group), group)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "replicas", "message"),
+    [
+        ((8, 8), (1, 1), 1, None),
+        ((8, 7), (1, 1), 1, "--batch_size=8: stage natural has only 7 training examples"),
+        ((8, 8), (2, 0), 1, "stage natural has no validation examples"),
+        ((8, 8), (1, 1), 3, "--batch_size=8: 3 replicas cannot share it evenly"),
+    ],
+    ids=["enough", "small group", "nothing to validate on", "uneven"],
+)
+def test_every_stage_is_checked_before_the_first_one_trains(train, validation, replicas, message):
+    stages = stages_of(Config(mode="separate"), GROUPS, PARTS)
+    if message is None:
+        check_examples(stages, _split(*train), _split(*validation), 8, replicas)
+        return
+    with pytest.raises(UserError, match=message):
+        check_examples(stages, _split(*train), _split(*validation), 8, replicas)
+
+
+def test_a_group_that_no_stage_needs_may_be_small():
+    stages = stages_of(Config(mode="joint"), GROUPS, PARTS)
+    check_examples(stages, _split(8, 1), _split(1, 0), 8, 1)
