@@ -19,6 +19,7 @@ from moe.evaluate.present import results_text
 from moe.files import read_json, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.normalization import check_replicas
 from moe.provenance import continue_command, evaluate_command, provenance
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data, Meter
@@ -55,6 +56,9 @@ def train(config: Config) -> int:
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
     replicas = strategy.num_replicas_in_sync
     check_examples(stages, workspace.train, workspace.validation, config.train.batch_size, replicas)
+    if replicas > 1:
+        routed = config.model.routing != "soft" and stages[-1].kind == "joint"
+        check_replicas(mixture.parts(), routed)
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
     if longer:

@@ -15,6 +15,7 @@ import keras
 
 from moe.errors import UserError
 from moe.models.layers import Dropout
+from moe.models.normalization import BatchNorm
 
 Builder = Callable[[tuple[int, ...], int], keras.Model]
 _BUILDERS: dict[str, Builder] = {}
@@ -137,6 +138,26 @@ def pooled(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
     x = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, _head(x, outputs), name="pooled")
+
+
+@register("fast")
+def fast(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+    """Normalised convolutions, 2x2 of 24, then 64-64, 256-256, 256-256 (118 M MACs on CIFAR-10).
+
+    The shape of the networks that hold CIFAR-10's speed records (Jordan 2024, 2404.00498), with
+    ReLU, the cheapest activation on every device.
+    """
+    inputs = x = _input(input_shape)
+    x = keras.layers.Conv2D(24, 2, activation="relu")(x)
+    for width in (64, 256, 256):
+        # Pooling before the normalisation leaves it a quarter of the work.
+        x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        x = keras.layers.MaxPooling2D()(x)
+        x = keras.layers.ReLU()(BatchNorm()(x))
+        x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
+        x = keras.layers.ReLU()(BatchNorm()(x))
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    return keras.Model(inputs, _head(x, outputs))
 
 
 def _dense_top(inputs, x, outputs: int, *, width: int, rate: float, **head) -> keras.Model:

@@ -2,6 +2,8 @@
 
 import keras
 
+from moe.models.normalization import BatchNorm
+
 
 def with_foreign_dropout(input_shape, outputs):
     """Keras' own stochastic layer, whose seed is state that no checkpoint of ours holds."""
@@ -21,3 +23,13 @@ def frozen(input_shape, outputs):
 def wrong_outputs(input_shape, outputs):
     """Gives one logit too many."""
     return with_foreign_dropout(input_shape, outputs + 1)
+
+
+def normalised(input_shape, outputs):
+    """Batch statistics, and nothing that is drawn at random."""
+    inputs = x = keras.Input(input_shape)
+    for width in (4, 8):
+        x = keras.layers.Conv2D(width, 3, strides=4, use_bias=False)(x)
+        x = keras.layers.ReLU()(BatchNorm()(x))
+    x = keras.layers.Flatten()(x)
+    return keras.Model(inputs, keras.layers.Dense(outputs, dtype="float32")(x))

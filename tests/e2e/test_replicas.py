@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -23,18 +24,31 @@ def _train(workdir: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "train.py", *FLAGS.split(), f"--workdir={workdir}", *flags],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "e2e")},
         capture_output=True,
         text=True,
         timeout=300,
     )
 
 
-@pytest.mark.parametrize("routing", ["soft", "hard"])
-def test_two_replicas_equal_one_device(tmp_path, routing):
+PARTS = ("gate", "expert", "baseline")
+NORMALISED = [f"--{part}_backbone=my_networks:normalised" for part in PARTS]
+CASES = {
+    "soft": ["--routing=soft"],
+    "hard": ["--routing=hard"],
+    "batch statistics": [
+        *("--dataset=shapes", "--train_examples=400", "--groups=semantic", "--routing=soft"),
+        *("--baseline", "--augment=none", "--learning_rate=0.01", *NORMALISED),
+    ],
+}
+
+
+@pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
+def test_two_replicas_equal_one_device(tmp_path, flags):
     weights = []
     for replicas in (1, 2):
         workdir = tmp_path / str(replicas)
-        answer = _train(workdir, f"--cpu_replicas={replicas}", f"--routing={routing}")
+        answer = _train(workdir, f"--cpu_replicas={replicas}", *flags)
         assert answer.returncode == 0, answer.stderr
         reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
         names = sorted(n for n in reader.get_variable_to_shape_map() if n.endswith("VALUE"))

@@ -45,7 +45,7 @@ def test_mlp_by_name():
 
 
 def test_all_registered_names():
-    assert set(backbones.names()) >= {"small", "deep", "tiny", "pooled"}
+    assert set(backbones.names()) >= {"small", "deep", "tiny", "pooled", "fast"}
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
