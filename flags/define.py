@@ -72,6 +72,9 @@ def eval_flags() -> flags.FlagValues:
         f"Routings to try, of {', '.join(config.EVALUATION_ROUTINGS)}, expert:NAME; the run's own "
         "if none is given.",
     )
+    define.integer(
+        "top_k", "Experts that answer with --routing=topk. Default: the run's own, else 2."
+    )
     define.string("eval_split", "test or validation.")
     define.string("data_dir", "Folder of TFDS; the run's own if none.")
     define.string("precision", "Precision; the one the run was trained in if none.")

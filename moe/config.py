@@ -157,6 +157,7 @@ class EvalConfig:
     workdir: str | None = None
     compare: tuple[str, ...] = ()
     routing: tuple[str, ...] = ()
+    top_k: int | None = None
     eval_split: str = "test"
     data_dir: str | None = None
     precision: str | None = None
@@ -181,6 +182,7 @@ class EvalConfig:
         if self.precision is not None:
             _one_of("precision", self.precision, PRECISIONS)
         _positive("batch_size", self.batch_size)
+        _positive("top_k", self.top_k)
 
 
 def _fail(name: str, value: Any, rule: str) -> None:

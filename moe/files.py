@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,19 +11,30 @@ from typing import Any
 from moe.errors import UserError
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes `content` whole or not at all.
+def write_whole(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file whole or not at all: beside its place first, then moved there.
 
     Raises:
-      UserError: the disk does not take it.
+      UserError: the disk does not take it; what stood at `path` before still does.
     """
     aside = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        aside.write_bytes(content)
         os.replace(aside, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes `content` as JSON, whole or not at all.
+
+    Raises:
+      UserError: the disk does not take it.
+    """
+    write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from moe.config import Config, identity_differences
 from moe.errors import UserError, warn
 from moe.evaluate import metrics, summary
-from moe.evaluate.predict import write_predictions
+from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
 from moe.files import read_json, write_json
 from moe.models import cost
@@ -166,8 +166,9 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
 
 def _forget_outcome(workdir: pathlib.Path) -> None:
     """A run that grows is unfinished: what it found so far must not pass for its outcome."""
-    for name in ("results.json", "predictions.npz"):
-        (workdir / name).unlink(missing_ok=True)
+    for name in ("results.json", "evaluation.json", "predictions*.npz"):
+        for path in workdir.glob(name):
+            path.unlink()
     shutil.rmtree(workdir / "best", ignore_errors=True)
 
 
@@ -203,7 +204,7 @@ def _evaluate(
     validation, _ = summary.evaluate_mixture(mixture, workspace.validation, router)
     on_test, answers = summary.evaluate_mixture(mixture, test, router)
     gate_probabilities = np.exp(answers.gate_log_probs)
-    write_predictions(workdir / "predictions.npz", answers, test)
+    write_predictions(workdir / RUN_FILE, answers, test)
     return results | {
         "validation": validation,
         "test": on_test,

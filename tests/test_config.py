@@ -224,6 +224,7 @@ def test_a_run_may_not_grow_where_the_schedule_depends_on_its_length(schedule):
         ({"workdir": "a", "eval_split": "train"}, r"--eval_split=train: .* test, validation"),
         ({"workdir": "a", "precision": "half"}, r"--precision=half: must be one of auto"),
         ({"workdir": "a", "batch_size": 0}, r"--batch_size=0: must be greater than 0"),
+        ({"workdir": "a", "top_k": 0}, r"--top_k=0: must be greater than 0"),
     ],
 )
 def test_a_wrong_evaluation_is_refused(values, message):

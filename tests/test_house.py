@@ -18,7 +18,12 @@ FLOORS = [
     ["moe.taxonomy", "moe.defaults"],
     ["moe.data.*", "moe.models.*", "moe.evaluate.metrics", "moe.evaluate.tables"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present"],
-    ["moe.evaluate.routings", "moe.evaluate.summary", "moe.evaluate.compare"],
+    [
+        "moe.evaluate.compare",
+        "moe.evaluate.predictions",
+        "moe.evaluate.routings",
+        "moe.evaluate.summary",
+    ],
     [
         "moe.train.checkpoint",
         "moe.train.devices",

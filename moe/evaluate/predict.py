@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -113,20 +112,6 @@ def predict_parts(
         return {part: mixture.part_log_probs(part, x) for part in parts}
 
     return run_on_split(function, split, batch_size)
-
-
-def write_predictions(path: pathlib.Path, answers: Answers, split: Split) -> None:
-    """`predictions.npz`: one row an example, in the order of the split."""
-    np.savez_compressed(
-        path,
-        index=np.arange(len(split), dtype=np.int32),
-        label=split.examples.label,
-        group=split.group,
-        probabilities=np.exp(answers.log_probs),
-        answer=answers.answer,
-        gate_probabilities=np.exp(answers.gate_log_probs),
-        expert=answers.expert,
-    )
 
 
 def favourite(chosen: routing.Routing) -> tf.Tensor:

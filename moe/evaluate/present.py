@@ -52,7 +52,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     blocks = [title, format_table(("", "accuracy %"), part_rows(evaluation["parts"]))]
     routings = evaluation["routings"]
     if routings:
-        blocks.append(_routings_table(routings))
+        blocks.append(_routings_table(routings, evaluation["top_k"]))
         first = next(iter(routings))
         blocks.append(_experts_table(evaluation, first))
         blocks.append(_confusion_table(evaluation, first))
@@ -66,13 +66,13 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def _routings_table(routings: Mapping[str, Any]) -> str:
+def _routings_table(routings: Mapping[str, Any], top_k: int | None) -> str:
     rows = []
     for name, found in routings.items():
         spread = found["routing_metrics"]
         rows.append(
             (
-                name,
+                f"topk, K={top_k}" if name == "topk" else name,
                 percent(found["accuracy"]),
                 f"{found['nll']:.4f}",
                 f"{found['ece']:.4f}",

@@ -14,7 +14,8 @@ from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.evaluate import metrics, summary
 from moe.evaluate.compare import compare
-from moe.evaluate.predict import Answers, Dense, predict_dense, predict_routed, write_predictions
+from moe.evaluate.predict import Answers, predict_dense, predict_routed
+from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import comparison_text, evaluation_text
 from moe.evaluate.routings import answers_under
 from moe.files import read_json, write_json
@@ -25,6 +26,9 @@ from moe.train.devices import choose_strategy
 from moe.train.precision import choose_precision
 from moe.train.state import model_variables
 from moe.workspace import Workspace, open_workspace
+
+DEFAULT_TOP_K = 2
+"""Experts of `--routing=topk` where the run itself routes otherwise: one would be `hard`."""
 
 
 def evaluate(config: EvalConfig) -> int:
@@ -47,6 +51,7 @@ def evaluate(config: EvalConfig) -> int:
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
+    found, answers = _evaluate(workspace, mixture, split, parts, config)
     evaluation = {
         "split": config.eval_split,
         "dataset": workspace.source.name,
@@ -57,11 +62,13 @@ def evaluate(config: EvalConfig) -> int:
         "examples": len(split),
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),
-        **_evaluate(workspace, mixture, split, parts, config, workdir),
+        **found,
         **provenance(),
     }
-    write_json(workdir / "evaluation.json", evaluation)
     print(evaluation_text(evaluation))
+    for name, under in answers.items():
+        write_predictions(workdir / evaluation_file(name, config.eval_split), under, split)
+    write_json(workdir / "evaluation.json", evaluation)
     return 0
 
 
@@ -98,57 +105,55 @@ def _evaluate(
     split: Split,
     parts: Sequence[str],
     config: EvalConfig,
-    workdir: pathlib.Path,
-) -> dict[str, Any]:
-    model = workspace.config.model
+) -> tuple[dict[str, Any], dict[str, Answers]]:
+    """What is found on `split`, and the answers under each routing."""
     if len(parts) < len(mixture.parts()):
-        if config.routing:
+        if config.routing or config.top_k:
             raise UserError(
-                f"--routing: {workdir} trained {', '.join(parts)} only, there is nothing to route."
+                f"--workdir={config.workdir} trained {', '.join(parts)} only: leave out --routing "
+                "and --top_k, there is nothing to route."
             )
         found = summary.evaluate_parts(mixture, split, workspace.groups, parts)
-        return {"parts": found, "routings": {}, "routed_against_dense": {}}
+        return {"parts": found, "routings": {}, "routed_against_dense": {}}, {}
+    model = workspace.config.model
     names = config.routing or (model.routing,)
+    if config.top_k and "topk" not in names:
+        raise UserError(f"--top_k={config.top_k}: is for --routing=topk, not {', '.join(names)}.")
+    top_k = config.top_k or (model.top_k if model.routing == "topk" else DEFAULT_TOP_K)
     dense = predict_dense(mixture, split, config.batch_size)
-    routings, differences, own = {}, {}, None
-    for name in names:
-        answers = _answers(name, dense, workspace, mixture, split)
-        routings[name] = _describe(answers, split, len(workspace.source.classes), name)
-        if name in ("hard", "topk"):
-            router = make_router(name, model.top_k)
-            routed = predict_routed(
-                mixture, split, config.batch_size, router.evaluate, router.execute
-            )
-            gap = np.abs(np.exp(routed.log_probs) - np.exp(answers.log_probs))
-            differences[name] = float(gap.max())
-        if config.eval_split == "test":
-            suffix = "" if name == model.routing else f"-{name.replace(':', '-')}"
-            write_predictions(workdir / f"predictions{suffix}.npz", answers, split)
-        if name == model.routing:
-            own = answers.expert
-    if own is None:
-        own = _answers(model.routing, dense, workspace, mixture, split).expert
-    return {
-        "parts": summary.evaluate_parts(mixture, split, workspace.groups, parts, own),
-        "routings": routings,
+    answers = {
+        name: answers_under(
+            name,
+            dense,
+            label=split.examples.label,
+            group=split.group,
+            expert_names=workspace.groups.names,
+            group_of_class=mixture.group_of_class,
+            blends=mixture.blends,
+            top_k=top_k,
+            seed=workspace.config.train.seed,
+        )
+        for name in names
+    }
+    differences = {}
+    for name in ("hard", "topk"):
+        if name not in answers:
+            continue
+        router = make_router(name, top_k)
+        routed = predict_routed(mixture, split, config.batch_size, router.evaluate, router.execute)
+        gap = np.abs(np.exp(routed.log_probs) - np.exp(answers[name].log_probs))
+        differences[name] = float(gap.max())
+    favourite = dense.gate_log_probs.argmax(axis=1)
+    found = {
+        "top_k": top_k if "topk" in names else None,
+        "parts": summary.evaluate_parts(mixture, split, workspace.groups, parts, favourite),
+        "routings": {
+            name: _describe(under, split, len(workspace.source.classes), name)
+            for name, under in answers.items()
+        },
         "routed_against_dense": differences,
     }
-
-
-def _answers(
-    name: str, dense: Dense, workspace: Workspace, mixture: MixtureOfExperts, split: Split
-) -> Answers:
-    return answers_under(
-        name,
-        dense,
-        label=split.examples.label,
-        group=split.group,
-        expert_names=workspace.groups.names,
-        group_of_class=mixture.group_of_class,
-        blends=mixture.blends,
-        top_k=workspace.config.model.top_k,
-        seed=workspace.config.train.seed,
-    )
+    return found, answers
 
 
 def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> dict[str, Any]:

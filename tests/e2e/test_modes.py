@@ -10,10 +10,8 @@ import tensorflow as tf
 from toy import TEST, TRAIN, toy_config, toy_source
 
 from moe import run
-from moe.config import EvalConfig
 from moe.data import pipeline, registry
 from moe.errors import UserError
-from moe.evaluate.run import evaluate
 from moe.train import stage_run
 from moe.workspace import open_workspace
 
@@ -140,34 +138,6 @@ def test_every_variable_is_in_the_checkpoint(toy, tmp_path):
         if name.endswith("VARIABLE_VALUE")
     ]
     assert len(stored) == len(mixture.variables)
-
-
-def test_evaluation_repeats_the_run_and_knows_other_routings(toy, tmp_path):
-    run.train(toy_config(tmp_path, "separate", routing="hard"))
-    routings = ("hard", "soft", "oracle", "oracle_best", "random", "uniform", "baseline")
-    config = EvalConfig(workdir=str(tmp_path), routing=(*routings, "expert:soft"))
-    assert evaluate(config) == 0
-    found = json.loads((tmp_path / "evaluation.json").read_text())
-    results = _results(tmp_path)
-    assert found["routings"]["hard"]["accuracy"] == results["test"]["accuracy"]
-    assert found["parts"] == results["parts"]
-    assert found["routed_against_dense"]["hard"] < 1e-5
-    assert found["examples"] == TEST
-    best = found["routings"]["oracle_best"]["accuracy"]
-    assert all(best >= found["routings"][name]["accuracy"] for name in ("hard", "oracle"))
-    assert np.sum(found["routings"]["soft"]["confusion"]) == TEST
-
-
-def test_runs_side_by_side(toy, tmp_path):
-    for mode in ("separate", "joint"):
-        run.train(toy_config(tmp_path / mode, mode))
-    names = (str(tmp_path / "separate"), str(tmp_path / "joint"))
-    assert evaluate(EvalConfig(compare=names)) == 0
-    comparison = json.loads((tmp_path / "separate" / "comparison.json").read_text())
-    (test,) = comparison["mcnemar"]
-    gap = comparison["runs"][names[0]]["test"]["accuracy"]
-    gap -= comparison["runs"][names[1]]["test"]["accuracy"]
-    assert (test["only_a"] - test["only_b"]) / TEST == pytest.approx(gap)
 
 
 def test_a_finished_run_only_reports(toy, tmp_path, capsys):

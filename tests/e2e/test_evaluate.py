@@ -1,0 +1,101 @@
+"""`eval.py` on runs that were really trained: what it finds, writes and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from toy import TEST, toy_config, toy_source
+
+from moe import run
+from moe.config import EvalConfig
+from moe.data import registry
+from moe.errors import UserError
+from moe.evaluate.run import evaluate
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folders of finished runs by name; nobody writes there."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._GENERATED, "toy", toy_source)
+        run.train(toy_config(folder / "hard", "separate", routing="hard"))
+        run.train(toy_config(folder / "soft", "joint", groups="none:3", epochs=1))
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture
+def copy_of(toy, trained, tmp_path):
+    """Copies a finished run and returns the copy's folder."""
+    return lambda name: pathlib.Path(shutil.copytree(trained[name], tmp_path / name))
+
+
+def _evaluate(workdir: pathlib.Path, *routing: str, **flags) -> dict:
+    assert evaluate(EvalConfig(workdir=str(workdir), routing=routing, **flags)) == 0
+    return json.loads((workdir / "evaluation.json").read_text())
+
+
+def _results(workdir: pathlib.Path) -> dict:
+    return json.loads((workdir / "results.json").read_text())
+
+
+def test_evaluation_repeats_the_run_and_knows_other_routings(copy_of):
+    workdir = copy_of("hard")
+    routings = ("hard", "soft", "oracle", "oracle_best", "random", "uniform", "baseline")
+    found = _evaluate(workdir, *routings, "expert:soft")
+    results = _results(workdir)
+    assert found["routings"]["hard"]["accuracy"] == results["test"]["accuracy"]
+    assert found["parts"] == results["parts"]
+    assert found["routed_against_dense"]["hard"] < 1e-5
+    assert found["examples"] == TEST
+    best = found["routings"]["oracle_best"]["accuracy"]
+    assert all(best >= found["routings"][name]["accuracy"] for name in ("hard", "oracle"))
+    assert np.sum(found["routings"]["soft"]["confusion"]) == TEST
+
+
+def test_evaluation_writes_its_own_predictions_and_leaves_those_of_the_run_alone(copy_of):
+    workdir = copy_of("hard")
+    before = (workdir / "predictions.npz").read_bytes()
+    written = set(workdir.glob("*.npz"))
+    _evaluate(workdir, "hard", "expert:sharp", precision="mixed_bfloat16")
+    found = _evaluate(workdir, "hard", eval_split="validation")
+    assert (workdir / "predictions.npz").read_bytes() == before
+    names = {path.name for path in set(workdir.glob("*.npz")) - written}
+    assert names == {
+        "predictions-hard.npz",
+        "predictions-expert-sharp.npz",
+        "predictions-validation-hard.npz",
+    }
+    with np.load(workdir / "predictions-validation-hard.npz") as predictions:
+        accuracy = (predictions["answer"] == predictions["label"]).mean()
+    assert found["split"] == "validation"
+    assert found["routings"]["hard"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_topk_is_never_silently_the_best_one_alone(copy_of, capsys):
+    workdir = copy_of("soft")
+    found = _evaluate(workdir, "hard", "topk", "soft")
+    assert found["top_k"] == 2
+    assert "topk, K=2" in capsys.readouterr().out
+    nll = {name: routing["nll"] for name, routing in found["routings"].items()}
+    assert len(set(nll.values())) == 3
+    every = _evaluate(workdir, "topk", top_k=3)
+    assert every["routings"]["topk"]["nll"] == pytest.approx(nll["soft"], abs=1e-5)
+    assert every["routed_against_dense"]["topk"] < 1e-5
+    assert _evaluate(workdir, "soft")["top_k"] is None
+    with pytest.raises(UserError, match=r"--top_k=2: is for --routing=topk, not soft"):
+        _evaluate(workdir, top_k=2)
+
+
+def test_runs_side_by_side(toy, trained, copy_of):
+    names = (str(copy_of("hard")), str(trained["soft"]))
+    assert evaluate(EvalConfig(compare=names)) == 0
+    comparison = json.loads((pathlib.Path(names[0]) / "comparison.json").read_text())
+    (test,) = comparison["mcnemar"]
+    gap = comparison["runs"][names[0]]["test"]["accuracy"]
+    gap -= comparison["runs"][names[1]]["test"]["accuracy"]
+    assert (test["only_a"] - test["only_b"]) / TEST == pytest.approx(gap)

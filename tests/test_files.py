@@ -1,0 +1,47 @@
+"""Files are whole or still the ones before; what the disk does not take is one clear line."""
+
+import errno
+import os
+
+import pytest
+
+from moe.errors import UserError
+from moe.files import read_json, write_json, write_whole
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_with_the_folders_above_it(tmp_path):
+    write_whole(tmp_path / "a" / "b.bin", b"content")
+    assert (tmp_path / "a" / "b.bin").read_bytes() == b"content"
+    assert names(tmp_path / "a") == ["b.bin"]
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    content = {"name": "Größe", "numbers": [1, 0.5, None]}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+
+
+def test_a_full_disk_leaves_the_file_before_and_nothing_else(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a.bin", b"before")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"a\.bin: cannot be written \(No space left on device\)"):
+        write_whole(tmp_path / "a.bin", b"after")
+    assert (tmp_path / "a.bin").read_bytes() == b"before"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_place_that_takes_no_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "a.json", tmp_path / "folder"):
+        with pytest.raises(UserError, match=f"{path}: cannot be written"):
+            write_json(path, {})
+    assert names(tmp_path) == ["file", "folder"]
