@@ -14,6 +14,36 @@ from moe.models.mixture import make_router
 from moe.types import Routing
 
 
+def check_routing(
+    name: str, *, expert_names: Sequence[str], named: bool, has_baseline: bool, top_k: int
+) -> None:
+    """Refuses a routing that the mixture cannot do, before anything is computed for it.
+
+    Args:
+      name: one of `moe.config.EVALUATION_ROUTINGS` or `expert:NAME`.
+      expert_names: E names.
+      named: whether they are those of the examples' groups.
+      has_baseline: whether there is a baseline.
+      top_k: for `topk`.
+
+    Raises:
+      UserError: the mixture has no such expert, no baseline, or no known groups.
+    """
+    if name == "topk" and top_k > len(expert_names):
+        raise UserError(f"--top_k={top_k}: the mixture has {len(expert_names)} experts.")
+    if name == "baseline" and not has_baseline:
+        raise UserError("--routing=baseline: this mixture was trained with --nobaseline.")
+    if name == "oracle" and not named:
+        # Also where examples have a known group: expert 0 of none:K need not be that of group 0.
+        raise UserError(
+            "--routing=oracle: these experts found their own regions, no group says which one is "
+            "right; use oracle_best, the expert that is surest of the true label."
+        )
+    expert = name.removeprefix("expert:")
+    if expert != name and expert not in expert_names:
+        raise UserError(f"--routing={name}: the experts are {', '.join(expert_names)}.")
+
+
 def answers_under(
     name: str,
     dense: Dense,
@@ -33,17 +63,15 @@ def answers_under(
     `expert:NAME` to that one; `uniform` weighs all alike; `baseline` asks no expert.
 
     Args:
-      name: one of `moe.config.EVALUATION_ROUTINGS` or `expert:NAME`.
+      name: a routing that `check_routing` lets pass.
       dense: what every network says, N examples.
-      label, group: `<int32>[N]`.
+      label: `<int32>[N]`.
+      group: `<int32>[N]`, for `oracle` the expert of each example.
       expert_names: E names.
       group_of_class: `[L]`, only where experts have group heads.
       blends: whether a baseline is blended in.
       top_k: for `topk`.
       seed: for `random`.
-
-    Raises:
-      UserError: the mixture has no such expert, no baseline, or no known groups.
     """
     if name == "baseline":
         return _baseline(dense)
@@ -72,8 +100,6 @@ def answers_under(
 def _choose(name, gate, dense, label, group, expert_names, top_k, seed) -> Routing:
     size, num_experts = dense.gate_log_probs.shape
     if name in ("soft", "hard", "topk"):
-        if name == "topk" and top_k > num_experts:
-            raise UserError(f"--top_k={top_k}: the mixture has {num_experts} experts.")
         return make_router(name, top_k).evaluate(gate)
     if name == "uniform":
         return routing.route_uniform(gate)
@@ -81,21 +107,15 @@ def _choose(name, gate, dense, label, group, expert_names, top_k, seed) -> Routi
         draws = np.random.default_rng(seed).integers(num_experts, size=size)
         return routing.route_to(tf.constant(draws, tf.int32))
     if name == "oracle":
-        if (group < 0).any() or group.max() >= num_experts:
-            raise UserError("--routing=oracle needs examples whose expert is known by its group.")
         return routing.route_to(tf.constant(group, tf.int32))
     if name == "oracle_best":
         of_label = dense.blend_log_probs[np.arange(size), :, label]
         return routing.route_to(tf.constant(of_label.argmax(axis=1), tf.int32))
-    expert = name.removeprefix("expert:")
-    if expert not in expert_names:
-        raise UserError(f"--routing={name}: the experts are {', '.join(expert_names)}.")
-    return routing.route_to(tf.fill([size], list(expert_names).index(expert)))
+    expert = list(expert_names).index(name.removeprefix("expert:"))
+    return routing.route_to(tf.fill([size], expert))
 
 
 def _baseline(dense: Dense) -> Answers:
-    if dense.baseline_log_probs is None:
-        raise UserError("--routing=baseline: this mixture was trained with --nobaseline.")
     return Answers(
         log_probs=dense.baseline_log_probs,
         answer=dense.baseline_log_probs.argmax(axis=1).astype(np.int32),

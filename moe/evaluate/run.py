@@ -17,7 +17,7 @@ from moe.evaluate.compare import compare
 from moe.evaluate.predict import Answers, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import comparison_text, evaluation_text
-from moe.evaluate.routings import answers_under
+from moe.evaluate.routings import answers_under, check_routing
 from moe.files import read_json, write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance
@@ -50,8 +50,13 @@ def evaluate(config: EvalConfig) -> int:
     workspace.check_groups(read_json(workdir / "config.json").get("groups"))
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
+    names, top_k = _asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
-    found, answers = _evaluate(workspace, mixture, split, parts, config)
+    if names:
+        found, answers = _route(workspace, mixture, split, names, top_k, config.batch_size)
+    else:
+        alone = summary.evaluate_parts(mixture, split, workspace.groups, parts)
+        found, answers = {"parts": alone, "routings": {}, "routed_against_dense": {}}, {}
     evaluation = {
         "split": config.eval_split,
         "dataset": workspace.source.name,
@@ -62,6 +67,7 @@ def evaluate(config: EvalConfig) -> int:
         "examples": len(split),
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),
+        "top_k": top_k if "topk" in names else None,
         **found,
         **provenance(),
     }
@@ -99,28 +105,47 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> tuple[Config, str]:
     return dataclasses.replace(run, runtime=runtime), config.precision or stored["precision"]
 
 
-def _evaluate(
-    workspace: Workspace,
-    mixture: MixtureOfExperts,
-    split: Split,
-    parts: Sequence[str],
-    config: EvalConfig,
-) -> tuple[dict[str, Any], dict[str, Answers]]:
-    """What is found on `split`, and the answers under each routing."""
+def _asked_routings(
+    config: EvalConfig, workspace: Workspace, mixture: MixtureOfExperts, parts: Sequence[str]
+) -> tuple[tuple[str, ...], int]:
+    """The routings to try, none where there is nothing to route, and the K of `topk`.
+
+    Raises:
+      UserError: the run cannot do one of them.
+    """
     if len(parts) < len(mixture.parts()):
         if config.routing or config.top_k:
             raise UserError(
                 f"--workdir={config.workdir} trained {', '.join(parts)} only: leave out --routing "
                 "and --top_k, there is nothing to route."
             )
-        found = summary.evaluate_parts(mixture, split, workspace.groups, parts)
-        return {"parts": found, "routings": {}, "routed_against_dense": {}}, {}
+        return (), 0
     model = workspace.config.model
     names = config.routing or (model.routing,)
     if config.top_k and "topk" not in names:
         raise UserError(f"--top_k={config.top_k}: is for --routing=topk, not {', '.join(names)}.")
     top_k = config.top_k or (model.top_k if model.routing == "topk" else DEFAULT_TOP_K)
-    dense = predict_dense(mixture, split, config.batch_size)
+    for name in names:
+        check_routing(
+            name,
+            expert_names=workspace.groups.names,
+            named=workspace.groups.named,
+            has_baseline=mixture.baseline is not None,
+            top_k=top_k,
+        )
+    return names, top_k
+
+
+def _route(
+    workspace: Workspace,
+    mixture: MixtureOfExperts,
+    split: Split,
+    names: Sequence[str],
+    top_k: int,
+    batch_size: int,
+) -> tuple[dict[str, Any], dict[str, Answers]]:
+    """What is found on `split` under the given routings, and the answers themselves."""
+    dense = predict_dense(mixture, split, batch_size)
     answers = {
         name: answers_under(
             name,
@@ -140,13 +165,14 @@ def _evaluate(
         if name not in answers:
             continue
         router = make_router(name, top_k)
-        routed = predict_routed(mixture, split, config.batch_size, router.evaluate, router.execute)
+        routed = predict_routed(mixture, split, batch_size, router.evaluate, router.execute)
         gap = np.abs(np.exp(routed.log_probs) - np.exp(answers[name].log_probs))
         differences[name] = float(gap.max())
     favourite = dense.gate_log_probs.argmax(axis=1)
     found = {
-        "top_k": top_k if "topk" in names else None,
-        "parts": summary.evaluate_parts(mixture, split, workspace.groups, parts, favourite),
+        "parts": summary.evaluate_parts(
+            mixture, split, workspace.groups, list(mixture.parts()), favourite
+        ),
         "routings": {
             name: _describe(under, split, len(workspace.source.classes), name)
             for name, under in answers.items()

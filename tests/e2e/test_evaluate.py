@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,8 +15,25 @@ from toy import TEST, toy_config, toy_source
 from moe import run
 from moe.config import EvalConfig
 from moe.data import registry
+from moe.data.source import Examples, Source
 from moe.errors import UserError
 from moe.evaluate.run import evaluate
+
+
+def _clustered() -> Source:
+    """The toy set with known clusters in place of a partition of its classes."""
+    source = toy_source()
+
+    def with_clusters(read: Callable[[], Examples]) -> Callable[[], Examples]:
+        return lambda: read()._replace(group=read().label % 2)
+
+    return dataclasses.replace(
+        source,
+        partition=None,
+        example_groups=("even", "odd"),
+        train=with_clusters(source.train),
+        test=with_clusters(source.test),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +44,8 @@ def trained(tmp_path_factory):
         patch.setitem(registry._GENERATED, "toy", toy_source)
         run.train(toy_config(folder / "hard", "separate", routing="hard"))
         run.train(toy_config(folder / "soft", "joint", groups="none:3", epochs=1))
+        patch.setitem(registry._GENERATED, "toy", _clustered)
+        run.train(toy_config(folder / "clusters", "joint", groups="none:2", epochs=1))
     return {path.name: path for path in folder.iterdir()}
 
 
@@ -89,6 +110,19 @@ def test_topk_is_never_silently_the_best_one_alone(copy_of, capsys):
     assert _evaluate(workdir, "soft")["top_k"] is None
     with pytest.raises(UserError, match=r"--top_k=2: is for --routing=topk, not soft"):
         _evaluate(workdir, top_k=2)
+
+
+def test_experts_without_names_have_no_oracle_also_where_clusters_are_known(copy_of, monkeypatch):
+    monkeypatch.setitem(registry._GENERATED, "toy", _clustered)
+    workdir = copy_of("clusters")
+    before = {path: path.stat().st_mtime_ns for path in workdir.iterdir()}
+    with pytest.raises(UserError, match=r"--routing=oracle: .*use oracle_best"):
+        _evaluate(workdir, "soft", "oracle")
+    assert {path: path.stat().st_mtime_ns for path in workdir.iterdir()} == before
+    found = _evaluate(workdir, "soft", "oracle_best")
+    assert found["parts"]["gate"] == {"accuracy": None}
+    # How far experts and clusters agree needs no names.
+    assert "group_normalized_mutual_information" in found["routings"]["soft"]["routing_metrics"]
 
 
 def test_runs_side_by_side(toy, trained, copy_of):

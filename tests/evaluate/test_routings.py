@@ -9,7 +9,7 @@ from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
 from moe.evaluate.predict import Dense, predict_dense, predict_parts, predict_routed
-from moe.evaluate.routings import answers_under
+from moe.evaluate.routings import answers_under, check_routing
 from moe.models import backbones
 from moe.models.mixture import MixtureOfExperts, make_router
 
@@ -76,19 +76,31 @@ def test_random_routing_is_even_and_depends_on_its_seed():
     np.testing.assert_allclose(np.exp(first.log_probs), EXPERTS[0][first.expert], atol=1e-6)
 
 
+ABLE = {"expert_names": NAMES, "named": True, "has_baseline": True, "top_k": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
         ("expert:middle", {}, r"--routing=expert:middle: the experts are left, right"),
-        ("baseline", {"dense": DENSE._replace(baseline_log_probs=None)}, r"--nobaseline"),
-        ("oracle", {"group": np.array([-1, 0])}, r"--routing=oracle needs examples"),
-        ("oracle", {"group": np.array([0, 2])}, r"--routing=oracle needs examples"),
+        ("baseline", {"has_baseline": False}, r"--nobaseline"),
+        ("oracle", {"named": False}, r"--routing=oracle: .* no group .*; use oracle_best"),
         ("topk", {"top_k": 3}, r"--top_k=3: the mixture has 2 experts"),
     ],
 )
 def test_a_routing_that_the_mixture_cannot_do_is_refused(name, changes, message):
     with pytest.raises(UserError, match=message):
-        under(name, **changes)
+        check_routing(name, **ABLE | changes)
+
+
+@pytest.mark.parametrize("name", [*EVALUATION_ROUTINGS, "expert:left"])
+def test_a_routing_that_the_mixture_can_do_passes(name):
+    check_routing(name, **ABLE)
+
+
+def test_only_the_oracle_needs_named_experts():
+    for name in {*EVALUATION_ROUTINGS} - {"oracle"}:
+        check_routing(name, **ABLE | {"named": False})
 
 
 # --- a whole mixture ----------------------------------------------------------------------------
