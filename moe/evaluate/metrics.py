@@ -89,7 +89,8 @@ def routing_metrics(
 
     Args:
       gate_probabilities: `<float>[N, E]`.
-      expert: `<int>[N]`, the one with the highest weight.
+      expert: `<int>[N]`, the one with the highest weight; -1 where all weigh alike, which is an
+        equal share for each.
       label, group: `<int>[N]`; a group of -1 is unknown.
 
     Returns:
@@ -101,7 +102,8 @@ def routing_metrics(
       groups are known, `group_normalized_mutual_information`.
     """
     num_experts = gate_probabilities.shape[1]
-    load = np.bincount(expert, minlength=num_experts) / len(expert)
+    load = np.bincount(expert[expert >= 0], minlength=num_experts) / len(expert)
+    load += (expert < 0).mean() / num_experts
     single = float(entropy(gate_probabilities.astype(np.float64)).mean())
     usage = float(entropy(gate_probabilities.mean(axis=0, dtype=np.float64)))
     information, normalised = mutual_information(expert, label)

@@ -21,7 +21,7 @@ class Answers(NamedTuple):
       log_probs: `<float32>[N, L]`.
       answer: `<int32>[N]`.
       gate_log_probs: `<float32>[N, E]`.
-      expert: `<int32>[N]`, the chosen expert with the highest weight.
+      expert: `<int32>[N]`, the chosen expert with the highest weight; -1 where no one expert has.
     """
 
     log_probs: np.ndarray

@@ -90,7 +90,7 @@ def _experts_table(evaluation: Mapping[str, Any], routing: str) -> str:
     """Share of each class that each expert gets, and how well it does there."""
     table = evaluation["routings"][routing]["expert_by_class"]
     if table is None:
-        return f"{routing}: no expert answers"
+        return f"{routing}: no one expert answers"
     totals = [sum(column) for column in zip(*table["count"], strict=True)]
     rows = []
     for name, counts, accuracies in zip(

@@ -93,7 +93,7 @@ def answers_under(
         log_probs=log_probs.numpy(),
         answer=tf.argmax(best, axis=1, output_type=tf.int32).numpy(),
         gate_log_probs=dense.gate_log_probs,
-        expert=favourite(chosen).numpy(),
+        expert=_nobody(dense) if name == "uniform" else favourite(chosen).numpy(),
     )
 
 
@@ -120,5 +120,10 @@ def _baseline(dense: Dense) -> Answers:
         log_probs=dense.baseline_log_probs,
         answer=dense.baseline_log_probs.argmax(axis=1).astype(np.int32),
         gate_log_probs=dense.gate_log_probs,
-        expert=np.full(len(dense.gate_log_probs), -1, np.int32),
+        expert=_nobody(dense),
     )
+
+
+def _nobody(dense: Dense) -> np.ndarray:
+    """No expert has more to say than the others."""
+    return np.full(len(dense.gate_log_probs), -1, np.int32)

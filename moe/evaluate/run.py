@@ -22,7 +22,7 @@ from moe.files import read_json, write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance
 from moe.train.checkpoint import CheckpointStore
-from moe.train.devices import choose_strategy
+from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
 from moe.train.state import model_variables
 from moe.workspace import Workspace, open_workspace
@@ -101,8 +101,8 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> tuple[Config, str]:
     run = Config.from_dict(stored.get("config", {}))
     if config.data_dir:
         run = dataclasses.replace(run, data=dataclasses.replace(run.data, data_dir=config.data_dir))
-    runtime = dataclasses.replace(run.runtime, cpu_replicas=1, require_gpus=False)
-    return dataclasses.replace(run, runtime=runtime), config.precision or stored["precision"]
+    run = dataclasses.replace(run, runtime=on_one_device(run.runtime))
+    return run, config.precision or stored["precision"]
 
 
 def _asked_routings(
@@ -186,6 +186,7 @@ def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> di
     """Everything that is reported about one routing."""
     label = split.examples.label
     asked = name != "baseline"
+    named = bool((answers.expert >= 0).all())
     num_experts = answers.gate_log_probs.shape[1]
     return {
         **summary.summarize_mixture(answers, split),
@@ -198,6 +199,6 @@ def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> di
         "expert_by_class": metrics.expert_by_class(
             answers.expert, answers.answer, label, num_experts, num_classes
         )
-        if asked
+        if named
         else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import tensorflow as tf
@@ -53,6 +54,16 @@ def _split_cpu(replicas: int) -> None:
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
         )
+
+
+def on_one_device(runtime: RuntimeConfig) -> RuntimeConfig:
+    """`runtime` for an evaluation: one GPU where there is one and the run was not kept off it.
+
+    Without a warning: what a run asked for in vain was said when it was trained.
+    """
+    visible = len(tf.config.list_physical_devices("GPU"))
+    gpus = 0 if runtime.gpus == 0 else min(1, visible)
+    return dataclasses.replace(runtime, gpus=gpus, cpu_replicas=1, require_gpus=False)
 
 
 def describe_device() -> str:

@@ -97,6 +97,27 @@ def test_evaluation_writes_its_own_predictions_and_leaves_those_of_the_run_alone
     assert found["routings"]["hard"]["accuracy"] == pytest.approx(accuracy)
 
 
+def test_uniform_routing_favours_no_expert(copy_of, capsys):
+    workdir = copy_of("soft")
+    found = _evaluate(workdir, "uniform")["routings"]["uniform"]
+    assert found["routing_metrics"]["load"] == pytest.approx([1 / 3] * 3)
+    assert found["expert_by_class"] is None
+    printed = capsys.readouterr().out
+    assert "0.33 0.33 0.33" in printed
+    assert "uniform: no one expert answers" in printed
+    with np.load(workdir / "predictions-uniform.npz") as predictions:
+        assert set(predictions["expert"]) == {-1}
+
+
+def test_gpus_that_training_did_not_find_are_not_missed_again(copy_of, capsys):
+    workdir = copy_of("soft")
+    stored = json.loads((workdir / "config.json").read_text())
+    stored["config"]["runtime"] |= {"gpus": 99, "require_gpus": True, "cpu_replicas": 2}
+    (workdir / "config.json").write_text(json.dumps(stored))
+    _evaluate(workdir, "soft")
+    assert capsys.readouterr().err == ""
+
+
 def test_topk_is_never_silently_the_best_one_alone(copy_of, capsys):
     workdir = copy_of("soft")
     found = _evaluate(workdir, "hard", "topk", "soft")

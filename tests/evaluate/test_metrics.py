@@ -130,6 +130,15 @@ def test_load_by_hand():
     assert result["confidence"] == pytest.approx(0.55)
 
 
+def test_an_example_without_a_favourite_loads_every_expert_alike():
+    even = metrics.routing_metrics(GATE, np.full(4, -1), CLASS, np.array([0, 0, 1, 1]))
+    assert even["load"] == pytest.approx([1 / 3] * 3)
+    assert even["load_cv"] == pytest.approx(0)
+    assert even["max_overload"] == pytest.approx(1)
+    assert even["dead_experts"] == 0
+    assert even["mutual_information"] == even["group_normalized_mutual_information"] == 0
+
+
 def test_gate_entropies_by_hand():
     result = metrics.routing_metrics(GATE, EXPERT, CLASS, np.full(4, -1))
     single = np.mean([-sum(p * np.log(p) for p in row) for row in GATE])
