@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.errors import UserError
+from moe.typed import check
 
 MODES = ("baseline", "gate", "experts", "separate", "joint", "staged")
 ROUTINGS = ("soft", "hard", "topk")
@@ -126,15 +128,20 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`. A field that is missing has its default.
 
         Raises:
-          UserError: a section or a field is missing or unknown (another version wrote it).
+          UserError: a section is missing, a field is unknown or its value is wrong (another version
+            wrote it, or the file is damaged).
         """
         try:
+            for name, kind in SECTIONS.items():
+                hints = typing.get_type_hints(kind)
+                for field, value in values[name].items():
+                    check(value, hints[field], field)
             sections = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
             return cls(mode=values["mode"], **sections)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
             raise UserError(
                 f"the stored configuration does not fit this version ({error}); "
                 "use the version that wrote it, or another --workdir."

@@ -16,11 +16,12 @@ from moe.errors import UserError, warn
 from moe.evaluate import metrics, summary
 from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
-from moe.files import read_json, write_json
+from moe.files import write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.models.normalization import check_replicas
 from moe.provenance import continue_command, evaluate_command, provenance
+from moe.run_files import read_results, read_run
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data, Meter
 from moe.train.devices import choose_strategy
@@ -50,7 +51,7 @@ def train(config: Config) -> int:
     config = workspace.config
     workdir, longer = _open_workdir(workspace, precision.policy)
     if (workdir / "results.json").exists() and not longer:
-        _print_results(read_json(workdir / "results.json"), workdir)
+        _print_results(read_results(workdir), workdir)
         return 0
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
@@ -140,18 +141,18 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
         raise UserError(f"--workdir={workdir}: is not writable.")
     if not (workdir / "config.json").exists():
         return workdir, False
-    stored = read_json(workdir / "config.json")
-    old = Config.from_dict(stored.get("config", {}))
+    stored = read_run(workdir)
+    old = stored.config
     differences = identity_differences(old, config)
     if differences:
         raise UserError(
             f"--workdir={workdir} holds another run: {', '.join(differences)}; "
             "use another --workdir, or the flags of that run."
         )
-    workspace.check_groups(stored.get("groups"))
-    if stored.get("precision") != policy:
+    workspace.check_groups(stored.groups)
+    if stored.precision != policy:
         warn(
-            f"--workdir={workdir} was begun in {stored.get('precision')} and goes on in {policy}: "
+            f"--workdir={workdir} was begun in {stored.precision} and goes on in {policy}: "
             "not bit for bit what an unchanged run would give."
         )
     longer = (old.train.epochs, old.train.steps) != (config.train.epochs, config.train.steps)

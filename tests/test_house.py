@@ -13,9 +13,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From the ground up; a module imports from its own floor or from lower ones.
 FLOORS = [
-    ["moe", "moe.errors", "moe.files", "moe.quiet", "moe.randomness", "moe.types"],
+    ["moe", "moe.errors", "moe.files", "moe.quiet", "moe.randomness", "moe.typed", "moe.types"],
     ["moe.config", "moe.data.source", "moe.routing", "moe.losses"],
-    ["moe.taxonomy", "moe.defaults"],
+    ["moe.taxonomy", "moe.defaults", "moe.run_files"],
     ["moe.data.*", "moe.models.*", "moe.evaluate.metrics", "moe.evaluate.tables"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present"],
     [

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from moe.config import Config, EvalConfig
+from moe.config import EvalConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.evaluate import metrics, summary
@@ -18,9 +18,10 @@ from moe.evaluate.predict import Answers, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import comparison_text, evaluation_text
 from moe.evaluate.routings import answers_under, check_routing
-from moe.files import read_json, write_json
+from moe.files import write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance
+from moe.run_files import StoredRun, read_run
 from moe.train.checkpoint import CheckpointStore
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
@@ -43,11 +44,12 @@ def evaluate(config: EvalConfig) -> int:
         write_json(pathlib.Path(config.compare[0]) / "comparison.json", comparison)
         return 0
     workdir = pathlib.Path(config.workdir)
-    run, policy = _open_run(workdir, config)
+    stored = _open_run(workdir, config)
+    run = stored.config
     strategy = choose_strategy(run.runtime)
-    policy = choose_precision(policy).policy
+    policy = choose_precision(config.precision or stored.precision).policy
     workspace = open_workspace(run)
-    workspace.check_groups(read_json(workdir / "config.json").get("groups"))
+    workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
     names, top_k = _asked_routings(config, workspace, mixture, parts)
@@ -93,16 +95,17 @@ def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
     return parts
 
 
-def _open_run(workdir: pathlib.Path, config: EvalConfig) -> tuple[Config, str]:
-    """The run's configuration with the evaluation's own choices, and the precision to use."""
+def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
+    """The run, configured to be evaluated here and now."""
     if not (workdir / "config.json").exists():
         raise UserError(f"--workdir={workdir}: no run there (config.json is missing).")
-    stored = read_json(workdir / "config.json")
-    run = Config.from_dict(stored.get("config", {}))
+    stored = read_run(workdir)
+    run = stored.config
+    data = run.data
     if config.data_dir:
-        run = dataclasses.replace(run, data=dataclasses.replace(run.data, data_dir=config.data_dir))
-    run = dataclasses.replace(run, runtime=on_one_device(run.runtime))
-    return run, config.precision or stored["precision"]
+        data = dataclasses.replace(data, data_dir=config.data_dir)
+    run = dataclasses.replace(run, data=data, runtime=on_one_device(run.runtime))
+    return stored._replace(config=run)
 
 
 def _asked_routings(

@@ -1,0 +1,124 @@
+"""What a run left in its folder, checked when it is read back."""
+
+# No `from __future__ import annotations`, as in `moe.typed`.
+
+import pathlib
+from typing import Any, NamedTuple, NotRequired, TypedDict
+
+from moe.config import PRECISIONS, Config
+from moe.errors import UserError
+from moe.files import read_json
+from moe.typed import check
+
+
+class Scores(TypedDict):
+    """Of answers on one split; None where a run's mode has no answers."""
+
+    accuracy: float | None
+    nll: float | None
+    ece: float | None
+    macro_f1: NotRequired[float]
+
+
+class Part(TypedDict):
+    """One network by itself; None where nothing can be said."""
+
+    accuracy: float | None
+
+
+class Parts(TypedDict, total=False):
+    """The networks that were trained."""
+
+    baseline: Part
+    gate: Part
+    experts: dict[str, Part]
+
+
+class RoutingMetrics(TypedDict, total=False):
+    """How examples are spread over experts; empty where nothing is routed."""
+
+    load: list[float]
+    entropy: float
+    mutual_information: float
+
+
+class Size(TypedDict):
+    """Parameters or MACs: of everything, and of what runs for one example."""
+
+    total: int
+    active: int
+
+
+class Throughput(TypedDict):
+    """None where the loops took no time."""
+
+    examples_per_second: float | None
+
+
+class Results(TypedDict):
+    """What the programs need of `results.json`."""
+
+    dataset: str
+    note: str
+    mode: str
+    routing: str
+    precision: str
+    device: str
+    seed: int
+    test: Scores
+    parts: Parts
+    routing_metrics: RoutingMetrics
+    params: Size
+    macs_per_example: Size
+    macs_spent: float
+    train_seconds: float
+    throughput: Throughput
+
+
+class _Stored(TypedDict):
+    config: dict
+    precision: str
+    groups: NotRequired[dict[str, list[str]]]
+
+
+class StoredRun(NamedTuple):
+    """A run as `config.json` has it: its configuration, precision, and classes by group."""
+
+    config: Config
+    precision: str
+    groups: dict[str, list[str]] | None
+
+
+def read_results(workdir: pathlib.Path) -> Results:
+    """The results of a finished run.
+
+    Raises:
+      UserError: they are missing or damaged.
+    """
+    return _read(workdir / "results.json", Results)
+
+
+def read_run(workdir: pathlib.Path) -> StoredRun:
+    """What identifies a run.
+
+    Raises:
+      UserError: the file is missing or damaged, or another version wrote it.
+    """
+    path = workdir / "config.json"
+    stored = _read(path, _Stored)
+    if stored["precision"] not in PRECISIONS:
+        raise UserError(f"{path}: is damaged (precision is {stored['precision']!r:.40}).")
+    try:
+        config = Config.from_dict(stored["config"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return StoredRun(config, stored["precision"], stored.get("groups"))
+
+
+def _read(path: pathlib.Path, kind: type) -> Any:
+    content = read_json(path)
+    try:
+        check(content, kind, path.stem)
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged, or another version wrote it ({error}).") from error
+    return content
