@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -173,12 +174,8 @@ class EvalConfig:
     def __post_init__(self) -> None:
         if bool(self.workdir) == bool(self.compare):
             raise UserError("give --workdir=RUN to evaluate a run, or --compare=RUN_A,RUN_B.")
-        if self.compare and len(self.compare) < 2:
-            raise UserError(f"--compare={','.join(self.compare)}: name at least two runs.")
-        if self.compare and self.routing:
-            raise UserError(
-                "--compare reads what the runs themselves wrote; give --routing with --workdir."
-            )
+        if self.compare:
+            self._check_comparison()
         for name in self.routing:
             if name not in EVALUATION_ROUTINGS and not re.fullmatch(r"expert:.+", name):
                 raise UserError(
@@ -190,6 +187,20 @@ class EvalConfig:
             _one_of("precision", self.precision, PRECISIONS)
         _positive("batch_size", self.batch_size)
         _positive("top_k", self.top_k)
+
+    def _check_comparison(self) -> None:
+        given = f"--compare={','.join(self.compare)}"
+        if len(self.compare) < 2 or not all(self.compare):
+            raise UserError(f"{given}: name at least two runs: RUN_A,RUN_B.")
+        if len({os.path.realpath(run) for run in self.compare}) < len(self.compare):
+            raise UserError(f"{given}: names a run twice.")
+        others = [f for f in dataclasses.fields(self) if f.name not in ("workdir", "compare")]
+        ignored = [f"--{f.name}" for f in others if getattr(self, f.name) != f.default]
+        if ignored:
+            raise UserError(
+                f"--compare reads what the runs themselves wrote; give {', '.join(ignored)} with "
+                "--workdir."
+            )
 
 
 def _fail(name: str, value: Any, rule: str) -> None:

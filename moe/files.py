@@ -44,8 +44,13 @@ def read_json(path: pathlib.Path) -> Any:
       UserError: it is missing, unreadable or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise UserError(f"{path}: is damaged, no JSON ({error}).") from error
+
+
+def _no_number(name: str) -> None:
+    """NaN and Infinity are no JSON, and `write_json` never writes them."""
+    raise ValueError(f"{name} is no number")

@@ -33,8 +33,6 @@ from moe.train.state import model_variables
 from moe.train.trainer import train_stages
 from moe.workspace import Workspace, open_workspace
 
-PARTIAL_MODES = ("baseline", "gate", "experts")
-
 
 def train(config: Config) -> int:
     """Trains (or continues, or just reports) a run.
@@ -193,26 +191,30 @@ def _evaluate(
             "test": len(test),
         },
     }
-    if config.mode in PARTIAL_MODES:
-        part = "baseline" if config.mode == "baseline" else None
+    if config.mode in ("gate", "experts"):
         return results | {
-            "validation": summary.part_metrics(mixture, workspace.validation, part),
-            "test": summary.part_metrics(mixture, test, part),
+            "validation": summary.NO_METRICS,
+            "test": summary.NO_METRICS,
             "parts": summary.evaluate_parts(mixture, test, groups, parts),
             "routing_metrics": {},
         }
-    router = make_router(config.model.routing, config.model.top_k)
-    validation, _ = summary.evaluate_mixture(mixture, workspace.validation, router)
-    on_test, answers = summary.evaluate_mixture(mixture, test, router)
-    gate_probabilities = np.exp(answers.gate_log_probs)
+    if config.mode == "baseline":
+        validation, _ = summary.evaluate_baseline(mixture, workspace.validation)
+        on_test, answers = summary.evaluate_baseline(mixture, test)
+        spread = {}
+    else:
+        router = make_router(config.model.routing, config.model.top_k)
+        validation, _ = summary.evaluate_mixture(mixture, workspace.validation, router)
+        on_test, answers = summary.evaluate_mixture(mixture, test, router)
+        spread = metrics.routing_metrics(
+            np.exp(answers.gate_log_probs), answers.expert, test.examples.label, test.group
+        )
     write_predictions(workdir / RUN_FILE, answers, test)
     return results | {
         "validation": validation,
         "test": on_test,
         "parts": summary.evaluate_parts(mixture, test, groups, parts, answers.expert),
-        "routing_metrics": metrics.routing_metrics(
-            gate_probabilities, answers.expert, test.examples.label, test.group
-        ),
+        "routing_metrics": spread,
     }
 
 
@@ -224,6 +226,9 @@ def _accounts(
     num_chosen = chosen[config.model.routing]
     costs = cost.part_costs(mixture)
     active = cost.active_cost(mixture, num_chosen)
+    if config.mode == "baseline":  # answers alone
+        active = costs["baseline"]
+        costs = {"baseline": active}
     examples = sum(stage["examples"] for stage in finished)
     seconds = sum(stage["seconds"] for stage in finished)
     for stage in finished:

@@ -46,7 +46,7 @@ def test_a_run_from_before_groups_were_stored_is_read(tmp_path):
     assert read_run(tmp_path).groups is None
 
 
-NO_JSON = [b"", b'{"config": {"mo', b"\xff\xfe\x00", b"nothing"]
+NO_JSON = [b"", b'{"config": {"mo', b"\xff\xfe\x00", b"nothing", b'{"test": NaN}', b"[-Infinity]"]
 DAMAGED_RESULTS = [
     ([], r"results is \[\]"),
     (None, "results is None"),

@@ -11,43 +11,28 @@ import numpy as np
 
 from moe.errors import UserError
 from moe.evaluate.metrics import mcnemar
-from moe.files import read_json
-
-_COLUMNS = (
-    "mode",
-    "routing",
-    "seed",
-    "precision",
-    "test",
-    "train_seconds",
-    "macs_per_example",
-    "macs_spent",
-    "params",
-)
+from moe.evaluate.predictions import RUN_FILE, read_answers
+from moe.run_files import Results, read_results
 
 
 def compare(workdirs: Sequence[str]) -> dict[str, Any]:
     """Compares the runs' own answers on the test split.
 
+    Returns:
+      `dataset`, number of `examples`, the results of each of the `runs`, and `mcnemar`, a test for
+      every pair.
+
     Raises:
-      UserError: a run is not finished, has no mixture, or saw other test examples.
+      UserError: a run is not finished, its mode has no answers, its files are damaged or not of one
+        run, or it saw other test examples.
     """
     runs, labels, correct = {}, {}, {}
     for name in workdirs:
-        workdir = pathlib.Path(name)
-        if not (workdir / "results.json").exists():
-            raise UserError(f"--compare={name}: no finished run there (results.json is missing).")
-        results = read_json(workdir / "results.json")
-        try:
-            with np.load(workdir / "predictions.npz", allow_pickle=False) as predictions:
-                labels[name] = predictions["label"]
-                correct[name] = predictions["answer"] == predictions["label"]
-            runs[name] = {key: results[key] for key in _COLUMNS} | {"dataset": results["dataset"]}
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"--compare={name}: its mode trains no mixture, or predictions.npz is damaged "
-                f"({error})."
-            ) from error
+        runs[name] = _finished(name)
+        answer, labels[name] = read_answers(pathlib.Path(name) / RUN_FILE)
+        correct[name] = answer == labels[name]
+        if correct[name].mean() != runs[name]["test"]["accuracy"]:
+            raise UserError(f"--compare={name}: {RUN_FILE} is not of the run in results.json.")
     first = workdirs[0]
     for name in workdirs[1:]:
         same = runs[name]["dataset"] == runs[first]["dataset"]
@@ -62,3 +47,16 @@ def compare(workdirs: Sequence[str]) -> dict[str, Any]:
             for a, b in itertools.combinations(workdirs, 2)
         ],
     }
+
+
+def _finished(name: str) -> Results:
+    workdir = pathlib.Path(name)
+    if not (workdir / "results.json").exists():
+        raise UserError(f"--compare={name}: no finished run there (results.json is missing).")
+    results = read_results(workdir)
+    if results["test"]["accuracy"] is None:
+        raise UserError(
+            f"--compare={name}: --mode={results['mode']} trains no network that answers; compare "
+            "mixtures and baselines."
+        )
+    return results

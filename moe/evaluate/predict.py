@@ -20,13 +20,13 @@ class Answers(NamedTuple):
     Attributes:
       log_probs: `<float32>[N, L]`.
       answer: `<int32>[N]`.
-      gate_log_probs: `<float32>[N, E]`.
+      gate_log_probs: `<float32>[N, E]`, or None where no gate was trained.
       expert: `<int32>[N]`, the chosen expert with the highest weight; -1 where no one expert has.
     """
 
     log_probs: np.ndarray
     answer: np.ndarray
-    gate_log_probs: np.ndarray
+    gate_log_probs: np.ndarray | None
     expert: np.ndarray
 
 
@@ -118,3 +118,18 @@ def favourite(chosen: routing.Routing) -> tf.Tensor:
     """The chosen expert with the highest weight: `[S, K]` -> `<int32>[S]`."""
     best = tf.argmax(chosen.log_weights, axis=1, output_type=tf.int32)
     return tf.gather(chosen.expert_index, best, axis=1, batch_dims=1)
+
+
+def answers_alone(log_probs: np.ndarray) -> Answers:
+    """The answers of one network by itself, `<float32>[N, L]`: no gate and no expert is asked."""
+    return Answers(
+        log_probs=log_probs,
+        answer=log_probs.argmax(axis=1).astype(np.int32),
+        gate_log_probs=None,
+        expert=nobody(len(log_probs)),
+    )
+
+
+def nobody(size: int) -> np.ndarray:
+    """The column `expert` where no one expert has the highest weight."""
+    return np.full(size, -1, np.int32)

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import io
 import pathlib
+import zipfile
+import zlib
 
 import numpy as np
 
 from moe.data.pipeline import Split
+from moe.errors import UserError
 from moe.evaluate.predict import Answers
 from moe.files import write_whole
 
 RUN_FILE = "predictions.npz"
 """The run's own answers on the test split. Only training writes it."""
+
+# What NumPy, zipfile and zlib say about a file that was cut or changed anywhere.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def evaluation_file(routing: str, split: str) -> str:
@@ -27,15 +42,36 @@ def write_predictions(path: pathlib.Path, answers: Answers, split: Split) -> Non
     Raises:
       UserError: the disk does not take it; a file that stood there before still does.
     """
+    columns = {
+        "index": np.arange(len(split), dtype=np.int32),
+        "label": split.examples.label,
+        "group": split.group,
+        "probabilities": np.exp(answers.log_probs),
+        "answer": answers.answer,
+        "expert": answers.expert,
+    }
+    if answers.gate_log_probs is not None:
+        columns["gate_probabilities"] = np.exp(answers.gate_log_probs)
     content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        index=np.arange(len(split), dtype=np.int32),
-        label=split.examples.label,
-        group=split.group,
-        probabilities=np.exp(answers.log_probs),
-        answer=answers.answer,
-        gate_probabilities=np.exp(answers.gate_log_probs),
-        expert=answers.expert,
-    )
+    np.savez_compressed(content, **columns)
     write_whole(path, content.getvalue())
+
+
+def read_answers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """The columns `answer` and `label` of a file, `<int32>[N]` each.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            columns = {name: stored[name] for name in stored.files}
+        answer, label = columns["answer"], columns["label"]
+        lengths = {len(column) for column in columns.values()}
+        if answer.shape != label.shape or len(lengths) > 1 or lengths == {0}:
+            raise ValueError("its columns are empty or differ in length")
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path}: is missing or damaged ({type(error).__name__}: {error})."
+        ) from error
+    return answer, label

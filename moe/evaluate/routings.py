@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from moe import routing
 from moe.errors import UserError
-from moe.evaluate.predict import Answers, Dense, favourite
+from moe.evaluate.predict import Answers, Dense, answers_alone, favourite, nobody
 from moe.models.mixture import make_router
 from moe.types import Routing
 
@@ -74,7 +74,7 @@ def answers_under(
       seed: for `random`.
     """
     if name == "baseline":
-        return _baseline(dense)
+        return answers_alone(dense.baseline_log_probs)._replace(gate_log_probs=dense.gate_log_probs)
     gate = tf.constant(dense.gate_log_probs)
     chosen = _choose(name, gate, dense, label, group, expert_names, top_k, seed)
     picked = [
@@ -93,7 +93,7 @@ def answers_under(
         log_probs=log_probs.numpy(),
         answer=tf.argmax(best, axis=1, output_type=tf.int32).numpy(),
         gate_log_probs=dense.gate_log_probs,
-        expert=_nobody(dense) if name == "uniform" else favourite(chosen).numpy(),
+        expert=nobody(len(label)) if name == "uniform" else favourite(chosen).numpy(),
     )
 
 
@@ -113,17 +113,3 @@ def _choose(name, gate, dense, label, group, expert_names, top_k, seed) -> Routi
         return routing.route_to(tf.constant(of_label.argmax(axis=1), tf.int32))
     expert = list(expert_names).index(name.removeprefix("expert:"))
     return routing.route_to(tf.fill([size], expert))
-
-
-def _baseline(dense: Dense) -> Answers:
-    return Answers(
-        log_probs=dense.baseline_log_probs,
-        answer=dense.baseline_log_probs.argmax(axis=1).astype(np.int32),
-        gate_log_probs=dense.gate_log_probs,
-        expert=_nobody(dense),
-    )
-
-
-def _nobody(dense: Dense) -> np.ndarray:
-    """No expert has more to say than the others."""
-    return np.full(len(dense.gate_log_probs), -1, np.int32)

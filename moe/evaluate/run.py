@@ -40,7 +40,7 @@ def evaluate(config: EvalConfig) -> int:
     """
     if config.compare:
         comparison = compare(config.compare)
-        print(comparison_text(config.compare, comparison))
+        print(comparison_text(comparison))
         write_json(pathlib.Path(config.compare[0]) / "comparison.json", comparison)
         return 0
     workdir = pathlib.Path(config.workdir)
@@ -192,7 +192,7 @@ def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> di
     named = bool((answers.expert >= 0).all())
     num_experts = answers.gate_log_probs.shape[1]
     return {
-        **summary.summarize_mixture(answers, split),
+        **summary.summarize(answers, split),
         "confusion": metrics.confusion_matrix(answers.answer, label, num_classes).tolist(),
         "routing_metrics": metrics.routing_metrics(
             np.exp(answers.gate_log_probs), answers.expert, label, split.group

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from moe.data.pipeline import Split
 from moe.evaluate import metrics
-from moe.evaluate.predict import Answers, predict_parts, predict_routed
+from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed
 from moe.models.mixture import MixtureOfExperts, Router
 from moe.taxonomy import Groups
 
 BATCH_SIZE = 512
-_NO_METRICS = {"accuracy": None, "nll": None, "ece": None}
+NO_METRICS = {"accuracy": None, "nll": None, "ece": None}
 
 
-def summarize_mixture(answers: Answers, split: Split) -> dict[str, Any]:
-    """Accuracy, NLL, ECE and macro-F1 of a mixture's answers."""
+def summarize(answers: Answers, split: Split) -> dict[str, Any]:
+    """Accuracy, NLL, ECE and macro-F1 of answers."""
     return metrics.answer_metrics(answers.log_probs, answers.answer, split.examples.label)
 
 
@@ -27,7 +27,13 @@ def evaluate_mixture(
 ) -> tuple[dict[str, Any], Answers]:
     """Runs the mixture as it would be served and sums it up."""
     answers = predict_routed(mixture, split, BATCH_SIZE, router.evaluate, router.execute)
-    return summarize_mixture(answers, split), answers
+    return summarize(answers, split), answers
+
+
+def evaluate_baseline(mixture: MixtureOfExperts, split: Split) -> tuple[dict[str, Any], Answers]:
+    """The same for the baseline by itself."""
+    answers = answers_alone(predict_parts(mixture, split, BATCH_SIZE, ["baseline"])["baseline"])
+    return summarize(answers, split), answers
 
 
 def evaluate_parts(
@@ -61,13 +67,3 @@ def evaluate_parts(
     if experts:
         result["experts"] = experts
     return result
-
-
-def part_metrics(
-    mixture: MixtureOfExperts, split: Split, part: str | None
-) -> Mapping[str, float | None]:
-    """Accuracy, NLL and ECE of one network by itself; nothing but None without a part."""
-    if part is None:
-        return _NO_METRICS
-    log_probs = predict_parts(mixture, split, BATCH_SIZE, [part])[part]
-    return metrics.answer_metrics(log_probs, log_probs.argmax(axis=1), split.examples.label)

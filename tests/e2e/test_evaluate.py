@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import shutil
@@ -44,6 +45,7 @@ def trained(tmp_path_factory):
         patch.setitem(registry._GENERATED, "toy", toy_source)
         run.train(toy_config(folder / "hard", "separate", routing="hard"))
         run.train(toy_config(folder / "soft", "joint", groups="none:3", epochs=1))
+        run.train(toy_config(folder / "alone", "baseline", epochs=1))
         patch.setitem(registry._GENERATED, "toy", _clustered)
         run.train(toy_config(folder / "clusters", "joint", groups="none:2", epochs=1))
     return {path.name: path for path in folder.iterdir()}
@@ -146,11 +148,15 @@ def test_experts_without_names_have_no_oracle_also_where_clusters_are_known(copy
     assert "group_normalized_mutual_information" in found["routings"]["soft"]["routing_metrics"]
 
 
-def test_runs_side_by_side(toy, trained, copy_of):
-    names = (str(copy_of("hard")), str(trained["soft"]))
+def test_a_mixture_beside_a_baseline_and_another_mixture(trained, copy_of, capsys):
+    names = (str(copy_of("hard")), str(trained["alone"]), str(trained["soft"]))
     assert evaluate(EvalConfig(compare=names)) == 0
     comparison = json.loads((pathlib.Path(names[0]) / "comparison.json").read_text())
-    (test,) = comparison["mcnemar"]
-    gap = comparison["runs"][names[0]]["test"]["accuracy"]
-    gap -= comparison["runs"][names[1]]["test"]["accuracy"]
-    assert (test["only_a"] - test["only_b"]) / TEST == pytest.approx(gap)
+    runs = comparison["runs"]
+    assert {name: _results(pathlib.Path(name)) for name in names} == runs
+    pairs = [(test["a"], test["b"]) for test in comparison["mcnemar"]]
+    assert pairs == list(itertools.combinations(names, 2))
+    for test in comparison["mcnemar"]:
+        gap = runs[test["a"]]["test"]["accuracy"] - runs[test["b"]]["test"]["accuracy"]
+        assert (test["only_a"] - test["only_b"]) / TEST == pytest.approx(gap)
+    assert "expert sharp %" in capsys.readouterr().out

@@ -68,7 +68,13 @@ def test_a_part_trains_alone(toy, tmp_path, mode):
     if mode != "experts":
         accuracies = {mode: accuracies}
     assert all(part["accuracy"] > 0.4 for part in accuracies.values())
-    assert (results["test"]["accuracy"] is not None) == (mode == "baseline")
+    answers = mode == "baseline"
+    assert (results["test"]["accuracy"] is not None) == answers
+    assert (tmp_path / "predictions.npz").exists() == answers
+    if answers:  # without gate and experts, and does not pay for them: 192 pixels, 16, 5 classes
+        weights = {"total": 192 * 16 + 16 * 5, "active": 192 * 16 + 16 * 5}
+        assert results["macs_per_example"] == weights
+        assert results["params"] == {name: n + 16 + 5 for name, n in weights.items()}
 
 
 def test_the_parts_of_separate_are_those_that_train_alone(toy, tmp_path):

@@ -1,13 +1,15 @@
 """What stands in `predictions*.npz`, and what the files are called."""
 
+import io
+
 import numpy as np
 import pytest
 
 from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
-from moe.evaluate.predict import Answers
-from moe.evaluate.predictions import RUN_FILE, evaluation_file, write_predictions
+from moe.evaluate.predict import Answers, answers_alone
+from moe.evaluate.predictions import RUN_FILE, evaluation_file, read_answers, write_predictions
 
 # Two examples, two classes, three experts.
 ANSWERS = Answers(
@@ -35,6 +37,74 @@ def test_columns_by_hand(tmp_path):
         np.testing.assert_allclose(
             stored["gate_probabilities"], [[0.5, 0.25, 0.25], [0.2, 0.2, 0.6]], atol=1e-6
         )
+
+
+def test_without_a_gate_there_is_no_gate_column(tmp_path):
+    alone = answers_alone(ANSWERS.log_probs)
+    write_predictions(tmp_path / RUN_FILE, alone, SPLIT)
+    with np.load(tmp_path / RUN_FILE) as stored:
+        assert "gate_probabilities" not in stored
+        assert stored["expert"].tolist() == [-1, -1]
+        assert stored["answer"].tolist() == [0, 0]
+
+
+def test_answers_are_read_back(tmp_path):
+    write_predictions(tmp_path / RUN_FILE, ANSWERS, SPLIT)
+    answer, label = read_answers(tmp_path / RUN_FILE)
+    assert (answer.tolist(), label.tolist()) == ([0, 1], [1, 1])
+
+
+def stored(**columns) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, **columns)
+    return content.getvalue()
+
+
+WHOLE = stored(label=np.zeros(3, int), answer=np.zeros(3, int), index=np.arange(3))
+ALONE = io.BytesIO()
+np.save(ALONE, np.arange(3))
+DAMAGED = {
+    "empty": b"",
+    "no zip": b"nothing",
+    "an array alone": ALONE.getvalue(),
+    "truncated": WHOLE[:-1],
+    "half": WHOLE[: len(WHOLE) // 2],
+    "changed": WHOLE.replace(WHOLE[60:64], b"....", 1),
+    "objects": stored(label=np.zeros(3, object), answer=np.zeros(3, int)),
+    "no label": stored(answer=np.zeros(3, int)),
+    "no rows": stored(label=np.zeros(0, int), answer=np.zeros(0, int)),
+    "no answer": stored(label=np.zeros(3, int)),
+    "fewer answers": stored(label=np.zeros(3, int), answer=np.zeros(2, int)),
+    "fewer rows elsewhere": stored(
+        label=np.zeros(3, int), answer=np.zeros(3, int), index=np.arange(2)
+    ),
+    "numbers for columns": stored(label=np.array(0), answer=np.array(0)),
+    "tables for columns": stored(label=np.zeros((3, 2), int), answer=np.zeros(3, int)),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_one_line(tmp_path, kind):
+    (tmp_path / RUN_FILE).write_bytes(DAMAGED[kind])
+    with pytest.raises(UserError, match=r"predictions\.npz: is missing or damaged \("):
+        read_answers(tmp_path / RUN_FILE)
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"is missing or damaged \(FileNotFoundError"):
+        read_answers(tmp_path / RUN_FILE)
+
+
+def test_no_bit_can_flip_into_a_traceback_or_another_answer(tmp_path):
+    for place in range(len(WHOLE)):
+        damaged = bytearray(WHOLE)
+        damaged[place] ^= 1 << (place % 8)
+        (tmp_path / RUN_FILE).write_bytes(damaged)
+        try:
+            answer, label = read_answers(tmp_path / RUN_FILE)
+        except UserError:
+            continue
+        assert answer.tolist() == label.tolist() == [0, 0, 0]
 
 
 def test_a_disk_that_does_not_take_them_is_one_line(tmp_path):
