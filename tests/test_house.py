@@ -17,7 +17,7 @@ FLOORS = [
     ["moe.config", "moe.data.source", "moe.routing", "moe.losses"],
     ["moe.taxonomy", "moe.defaults", "moe.run_files"],
     ["moe.data.*", "moe.models.*", "moe.evaluate.metrics", "moe.evaluate.tables"],
-    ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present"],
+    ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
         "moe.evaluate.compare",
         "moe.evaluate.predictions",

@@ -1,11 +1,11 @@
-"""Results as text: what a terminal shows at the end of a run, an evaluation or a comparison."""
+"""Results as text: what a terminal shows at the end of a run or an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from moe.evaluate.tables import format_table, percent
+from moe.evaluate.tables import format_table, percent, shares
 
 
 def results_text(results: Mapping[str, Any]) -> str:
@@ -77,7 +77,7 @@ def _routings_table(routings: Mapping[str, Any], top_k: int | None) -> str:
                 f"{found['nll']:.4f}",
                 f"{found['ece']:.4f}",
                 f"{found['macro_f1']:.4f}",
-                _shares(spread["load"]) if spread else None,
+                shares(spread["load"]) if spread else None,
                 f"{spread['entropy']:.3f}" if spread else None,
                 f"{spread['mutual_information']:.3f}" if spread else None,
             )
@@ -114,69 +114,3 @@ def _confusion_table(evaluation: Mapping[str, Any], routing: str) -> str:
     ]
     header = ("true \\ answer", *evaluation["classes"])
     return f"confusion, {routing}\n" + format_table(header, rows)
-
-
-def comparison_text(comparison: Mapping[str, Any]) -> str:
-    """Runs side by side, from what `moe.evaluate.compare.compare` returns."""
-    runs = {  # what routes nothing has no routing
-        name: run if run["routing_metrics"] else run | {"routing": None}
-        for name, run in comparison["runs"].items()
-    }
-    experts = dict.fromkeys(e for run in runs.values() for e in run["parts"].get("experts", {}))
-    rows = []
-    for title, path, style in (
-        *_ANSWERS,
-        *((f"expert {e} %", ("parts", "experts", e, "accuracy"), percent) for e in experts),
-        *_ROUTING,
-        *_COSTS,
-    ):
-        values = [_find(run, path) for run in runs.values()]
-        if any(value is not None for value in values):
-            rows.append((title, *(v if v is None else style(v) for v in values)))
-    tests = [
-        (f"{t['a']} against {t['b']}", t["only_a"], t["only_b"], f"{t['p_value']:.2g}")
-        for t in comparison["mcnemar"]
-    ]
-    return (
-        f"test split of {comparison['dataset']}, {comparison['examples']:,} examples\n"
-        + format_table(("", *runs), rows)
-        + "\n\nMcNemar's exact test\n"
-        + format_table(("runs", "only the first right", "only the second right", "p"), tests)
-    )
-
-
-def _shares(load: Sequence[float]) -> str:
-    return " ".join(f"{share:.2f}" for share in load)
-
-
-# Rows of a comparison: title, place in the results, style.
-_ANSWERS = (
-    ("mode", ("mode",), str),
-    ("routing", ("routing",), str),
-    ("seed", ("seed",), str),
-    ("precision", ("precision",), str),
-    ("accuracy %", ("test", "accuracy"), percent),
-    ("macro-F1", ("test", "macro_f1"), "{:.4f}".format),
-    ("NLL", ("test", "nll"), "{:.4f}".format),
-    ("ECE", ("test", "ece"), "{:.4f}".format),
-    ("baseline %", ("parts", "baseline", "accuracy"), percent),
-    ("gate %", ("parts", "gate", "accuracy"), percent),
-)
-_ROUTING = (
-    ("load", ("routing_metrics", "load"), _shares),
-    ("entropy", ("routing_metrics", "entropy"), "{:.3f}".format),
-    ("I(E;Y)", ("routing_metrics", "mutual_information"), "{:.3f}".format),
-)
-_COSTS = (
-    ("training seconds", ("train_seconds",), "{:.0f}".format),
-    ("run MACs an example", ("macs_per_example", "active"), "{:,}".format),
-    ("MACs spent", ("macs_spent",), "{:.3g}".format),
-    ("parameters", ("params", "total"), "{:,}".format),
-)
-
-
-def _find(content: Any, path: Sequence[str]) -> Any:
-    """What stands at `path`, or None."""
-    for key in path:
-        content = (content or {}).get(key)
-    return content

@@ -16,8 +16,9 @@ from moe.evaluate import metrics, summary
 from moe.evaluate.compare import compare
 from moe.evaluate.predict import Answers, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
-from moe.evaluate.present import comparison_text, evaluation_text
+from moe.evaluate.present import evaluation_text
 from moe.evaluate.routings import answers_under, check_routing
+from moe.evaluate.side_by_side import comparison_text
 from moe.files import write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance

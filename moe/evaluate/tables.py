@@ -25,6 +25,11 @@ def percent(value: float | None) -> str | None:
     return None if value is None else f"{100 * value:.2f}"
 
 
+def shares(values: Sequence[float]) -> str:
+    """Fractions with two decimals in a row."""
+    return " ".join(f"{value:.2f}" for value in values)
+
+
 def _text(value: object) -> str:
     if value is None:
         return "-"

@@ -7,7 +7,7 @@ import pytest
 
 from moe.errors import UserError
 from moe.evaluate.compare import compare
-from moe.evaluate.present import comparison_text
+from moe.evaluate.side_by_side import comparison_text
 
 LABEL = np.array([0, 1, 1, 0])
 MIXTURE = {
