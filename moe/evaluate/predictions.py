@@ -64,6 +64,8 @@ def read_answers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
       UserError: the file is missing or damaged.
     """
     try:
+        if path.exists() and not zipfile.is_zipfile(path):
+            raise ValueError("no zip file")  # NumPy would propose to unpickle it
         with np.load(path, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
         answer, label = columns["answer"], columns["label"]

@@ -90,6 +90,13 @@ def test_a_damaged_file_is_one_line(tmp_path, kind):
         read_answers(tmp_path / RUN_FILE)
 
 
+@pytest.mark.parametrize("kind", ["empty", "no zip", "an array alone", "half"])
+def test_nobody_is_told_to_unpickle_a_damaged_file(tmp_path, kind):
+    (tmp_path / RUN_FILE).write_bytes(DAMAGED[kind])
+    with pytest.raises(UserError, match=r"\(ValueError: no zip file\)"):
+        read_answers(tmp_path / RUN_FILE)
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"is missing or damaged \(FileNotFoundError"):
         read_answers(tmp_path / RUN_FILE)
