@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-_CROP_PADDING = 4
+_CROP_REACH = 4
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -19,14 +19,16 @@ def flip(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def crop(images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Moves each image by up to 4 pixels either way, the edge mirrored into the gap."""
+    """Moves each image by up to 4 pixels either way, the edge mirrored into the gap.
+
+    An image with a side of 4 pixels or less moves by less: a mirror shows no more than there is.
+    """
     shape = tf.shape(images)
     size, height, width = shape[0], shape[1], shape[2]
-    pad = [_CROP_PADDING, _CROP_PADDING]
-    padded = tf.pad(images, [[0, 0], pad, pad, [0, 0]], mode="REFLECT")
-    offset = tf.random.stateless_uniform(
-        [2, size, 1], key, maxval=2 * _CROP_PADDING + 1, dtype=tf.int32
-    )
+    reach = tf.minimum(_CROP_REACH, tf.minimum(height, width) - 1)
+    around = [reach, reach]
+    padded = tf.pad(images, [[0, 0], around, around, [0, 0]], mode="REFLECT")
+    offset = tf.random.stateless_uniform([2, size, 1], key, maxval=2 * reach + 1, dtype=tf.int32)
     rows = offset[0] + tf.range(height)
     columns = offset[1] + tf.range(width)
     return tf.gather(tf.gather(padded, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import tqdm
+
+from moe.files import write_whole
 
 _LINE_SECONDS = 30.0
 
@@ -29,6 +32,7 @@ class Reporter:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._path = metrics_path
         self._file = metrics_path.open("a", encoding="utf-8")
         self._stream = stream or sys.stderr
         self._clock = clock
@@ -45,6 +49,17 @@ class Reporter:
         """Appends one JSON object to `metrics.jsonl`."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+
+    def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Takes records out of `metrics.jsonl`, and what is left of one whose writing was cut."""
+        records = []
+        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        kept = "".join(json.dumps(record) + "\n" for record in records if not unwanted(record))
+        self._file.close()
+        write_whole(self._path, kept.encode())
+        self._file = self._path.open("a", encoding="utf-8")
 
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.train.context import Context, Progress
@@ -24,6 +24,8 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
     parts = sorted({part for stage in stages for part in stage.parts})
     saved = context.store.newest()
     progress = Progress.from_dict(saved.progress) if saved else Progress()
+    # What was done after the checkpoint is done again, and logged again.
+    context.reporter.drop(lambda record: _is_ahead(record, progress, stages))
     if saved:
         context.reporter.log({"event": "continued", "step": progress.total_steps})
         context.reporter.say(f"continuing from step {progress.total_steps}")
@@ -39,3 +41,10 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
             run.save()  # with the optimizer: what a longer run would go on from
         run.finish()
     return progress.finished
+
+
+def _is_ahead(record: Mapping[str, Any], progress: Progress, stages: Sequence[Stage]) -> bool:
+    """Whether a record of `metrics.jsonl` is from after the moment that `progress` describes."""
+    # A stage may report before its first step, on the last step of the stage before.
+    at_start = progress.step == 0 and record.get("stage") == stages[progress.stage].name
+    return at_start or record["step"] > progress.total_steps

@@ -18,14 +18,14 @@ def make_images(size, height=12, width=9, depth=3):
     ).astype(np.int32)
 
 
-def windows(image):
-    """All 9 x 9 crops of an image whose edges are mirrored by 4 pixels, by offset."""
+def windows(image, reach=4):
+    """All crops of an image whose edges are mirrored by `reach` pixels, by offset."""
     height, width, _ = image.shape
-    padded = np.pad(image, [(4, 4), (4, 4), (0, 0)], mode="reflect")
+    padded = np.pad(image, [(reach, reach), (reach, reach), (0, 0)], mode="reflect")
     return {
         (row, column): padded[row : row + height, column : column + width]
-        for row in range(9)
-        for column in range(9)
+        for row in range(2 * reach + 1)
+        for column in range(2 * reach + 1)
     }
 
 
@@ -72,6 +72,17 @@ def test_crop_reaches_every_offset_and_none_beyond():
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 5 / np.sqrt(size)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "reach"), [(5, 5, 4), (4, 4, 3), (2, 7, 1), (7, 2, 1), (1, 1, 0), (1, 5, 0)]
+)
+def test_a_tiny_image_moves_less_far(height, width, reach):
+    images = np.tile(make_images(1, height, width), [1500, 1, 1, 1])
+    result = augment.crop(tf.constant(images), KEY).numpy()
+    # A mirrored image may look alike from several offsets; each look must come, and no other.
+    expected = {window.tobytes() for window in windows(images[0], reach).values()}
+    assert {image.tobytes() for image in result} == expected
+
+
 def test_flip_crop_is_a_flip_then_a_crop_that_are_independent():
     size = 2000
     images = np.tile(make_images(1, 8, 12, 1), [size, 1, 1, 1])
@@ -96,9 +107,10 @@ def test_the_same_key_does_the_same_and_another_key_does_not(name):
 
 
 @pytest.mark.parametrize("name", ["flip", "crop", "flip_crop"])
-def test_shape_and_dtype_stay_also_inside_a_graph(name):
+@pytest.mark.parametrize(("height", "width"), [(12, 9), (3, 2), (1, 1)])
+def test_shape_and_dtype_stay_also_inside_a_graph(name, height, width):
     function = tf.function(getattr(augment, name))
-    images = tf.constant(make_images(3).astype(np.uint8))
+    images = tf.constant(make_images(3, height, width).astype(np.uint8))
     result = function(images, KEY)
     assert result.dtype == tf.uint8
     assert result.shape == images.shape

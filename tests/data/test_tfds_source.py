@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import http.server
 import os
 import pathlib
+import shutil
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -11,6 +16,7 @@ from moe.data import registry, tfds_source
 from moe.errors import UserError
 
 PREPARED = os.environ.get("TFDS_DATA_DIR", "")
+ROOT = pathlib.Path(__file__).parents[2]
 needs_cifar10 = pytest.mark.skipif(
     not (PREPARED and (pathlib.Path(PREPARED) / "cifar10").is_dir()),
     reason="CIFAR-10 is not prepared: set TFDS_DATA_DIR",
@@ -60,6 +66,221 @@ def test_auto_falls_back_to_shapes_with_a_warning(tmp_path, monkeypatch, capsys)
 def test_an_unknown_set_is_never_replaced(name):
     with pytest.raises(UserError, match=f"--dataset={name}"):
         registry.open_source(name, None)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Gives out `/200`, refuses `/403` and so on; knows no HEAD, which it answers with 501."""
+
+    def do_GET(self):
+        self.send_response(int(self.path[1:]))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("200", True), ("403", False), ("404", False), ("503", False)]
+)
+def test_only_a_server_that_gives_out_the_file_can_be_downloaded_from(server, path, expected):
+    assert tfds_source._reachable([f"{server}/{path}"]) == expected
+
+
+@pytest.mark.parametrize("urls", [[], ["http://127.0.0.1:1/closed"], ["no address"]])
+def test_no_server_and_no_address_are_answers_too(urls):
+    assert not tfds_source._reachable(urls)
+
+
+def test_a_refusing_server_is_one_line(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_source, "_reachable", _with_url(f"{server}/404"))
+    with pytest.raises(UserError, match=r"not prepared under .* set --data_dir"):
+        registry.open_source("cifar10", str(tmp_path))
+
+
+def test_a_host_name_that_is_never_found_does_not_keep_the_program_alive():
+    code = (
+        "import socket, threading; from moe.data import tfds_source;"
+        "socket.getaddrinfo = lambda *args, **rest: threading.Event().wait();"
+        "tfds_source._REACH_SECONDS = 0.01;"
+        "print(tfds_source._reachable(['http://example.invalid/file']))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert answer.stdout == "False\n"
+    assert answer.returncode == 0
+
+
+# --- a prepared set, and damage to it -----------------------------------------------------------
+
+CLASSES = tuple("abc")
+TRAIN, TEST = 20, 6
+
+
+def _images(size: int) -> np.ndarray:
+    return np.random.default_rng(size).integers(0, 256, (size, 6, 5, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder in which TFDS has prepared the set `tiny`; not to be changed."""
+    import tensorflow_datasets as tfds
+
+    class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        """As somebody's own set: TFDS finds it by its files alone."""
+
+        name = "tiny"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(6, 5, 3)),
+                "label": tfds.features.ClassLabel(names=CLASSES),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+                disable_shuffling=True,
+            )
+
+        def _split_generators(self, download_manager):
+            return {"train": self._generate_examples(TRAIN), "test": self._generate_examples(TEST)}
+
+        def _generate_examples(self, size):
+            for number, image in enumerate(_images(size)):
+                yield number, {"image": image, "label": number % len(CLASSES)}
+
+    root = tmp_path_factory.mktemp("prepared")
+    Tiny(data_dir=root).download_and_prepare()
+    return root
+
+
+@pytest.fixture
+def tiny(prepared, tmp_path, monkeypatch):
+    """A copy of the prepared set: its root; decoded splits are cached apart."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return shutil.copytree(prepared, tmp_path / "data")
+
+
+def _folder(root: pathlib.Path) -> pathlib.Path:
+    return root / "tiny" / "1.0.0"
+
+
+def _record_file(root: pathlib.Path, split: str = "train") -> pathlib.Path:
+    (path,) = _folder(root).glob(f"tiny-{split}.tfrecord*")
+    return path
+
+
+def test_a_prepared_set_is_read_as_it_was_written(tiny):
+    source = registry.open_source("tiny", str(tiny))
+    assert source.classes == CLASSES
+    for _ in range(2):  # decoded, and from the cache
+        for examples, size in ((source.train(), TRAIN), (source.test(), TEST)):
+            np.testing.assert_array_equal(examples.features, _images(size))
+            np.testing.assert_array_equal(examples.label, np.arange(size) % len(CLASSES))
+            assert examples.label.dtype == np.int32
+
+
+@pytest.mark.parametrize(("damage", "cache"), [("cut", "cold"), ("flipped", "warm")])
+def test_a_damaged_record_file_never_gives_other_examples(tiny, damage, cache):
+    path = _record_file(tiny)
+    whole = path.read_bytes()
+    source = registry.open_source("tiny", str(tiny))
+    if cache == "warm":
+        source.train()
+    # In every byte of the first record's length and its checksum, then here and there.
+    for place in {*range(14), *range(14, len(whole), 331), len(whole) - 1}:
+        broken = bytearray(whole)
+        broken[place] ^= 1 << place % 8
+        path.write_bytes(broken if damage == "flipped" else whole[:place])
+        with pytest.raises(UserError, match=rf"^{path}: .*prepare the data set again\.$"):
+            source.train()
+    assert len(source.test().label) == TEST
+
+
+def test_a_file_cut_between_two_records_is_noticed(tiny):
+    """Its checksums are all right."""
+    import tensorflow as tf
+
+    path = _record_file(tiny)
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records[:-1]:
+            writer.write(record)
+    with pytest.raises(UserError, match=f"^{path}: holds 19 records instead of 20"):
+        registry.open_source("tiny", str(tiny)).train()
+
+
+def test_a_missing_record_file_is_named(tiny):
+    path = _record_file(tiny, "test")
+    path.unlink()
+    source = registry.open_source("tiny", str(tiny))
+    assert len(source.train().label) == TRAIN
+    with pytest.raises(UserError, match=f"^{path}: cannot be read"):
+        source.test()
+
+
+def _replace(old: str, new: str):
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("dataset_info.json", lambda text: text[: len(text) // 2]),
+        ("dataset_info.json", lambda text: ""),
+        ("dataset_info.json", lambda text: "null"),
+        ("dataset_info.json", lambda text: "{}"),
+        ("dataset_info.json", lambda text: "\x00\x01"),
+        ("dataset_info.json", None),
+        ("dataset_info.json", _replace('"20"', '"19"')),
+        ("dataset_info.json", _replace('"20"', '"many"')),
+        ("dataset_info.json", _replace('"20"', '"10", "10"')),
+        ("dataset_info.json", _replace("{DATASET}", "{NOTHING}")),
+        ("dataset_info.json", _replace('"label"', '"nothing"')),
+        ("dataset_info.json", _replace('"train"', '"nothing"')),
+        ("features.json", lambda text: text[: len(text) // 2]),
+        ("features.json", lambda text: "null"),
+        ("features.json", None),
+        ("features.json", _replace("uint8", "uint9")),
+        ("features.json", _replace('"5"', '"4"')),
+        ("features.json", _replace("ClassLabel", "ClassLabels")),
+        ("label.labels.txt", _replace("b\n", "")),
+        ("label.labels.txt", _replace("b\n", "a\n")),
+    ],
+)
+def test_damaged_metadata_are_one_line_that_names_the_folder(tiny, file, change):
+    path = _folder(tiny) / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=str(tiny / "tiny")):
+        registry.open_source("tiny", str(tiny)).train()
+
+
+def test_auto_does_not_pass_over_a_damaged_cifar10(tmp_path):
+    """Synthetic images instead of it would be a surprise."""
+    folder = tmp_path / "cifar10" / "3.0.2"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"name": "cifar')
+    with pytest.raises(UserError, match=f"--dataset=cifar10: .*{tmp_path / 'cifar10'}"):
+        registry.open_source("auto", str(tmp_path))
 
 
 def _with_url(url: str):

@@ -47,3 +47,17 @@ def test_metrics_are_appended_as_json_lines(tmp_path):
         reporter.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
+def test_dropped_records_are_gone_and_the_file_goes_on(tmp_path):
+    reporter, _ = _reporter(tmp_path, io.StringIO())
+    for step in (1, 2, 3):
+        reporter.log({"step": step})
+    reporter.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "los')  # the process was killed here
+    reporter, _ = _reporter(tmp_path, io.StringIO())
+    reporter.drop(lambda record: record["step"] > 2)
+    reporter.log({"step": 4})
+    reporter.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n{"step": 4}\n'
