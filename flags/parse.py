@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from flags.define import eval_flags, train_flags
-from moe.config import SECTIONS, Config, EvalConfig, ignored_losses
+from moe.config import SECTIONS, BenchmarkConfig, Config, EvalConfig, ignored_losses
 from moe.errors import UserError, warn
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
-def parse_train(argv: Sequence[str]) -> Config:
+def parse_train(argv: Sequence[str]) -> Config | BenchmarkConfig:
     """The configuration that `argv` (program name first) asks `train.py` for.
 
     Raises:
@@ -26,6 +26,8 @@ def parse_train(argv: Sequence[str]) -> Config:
     values = _parse(argv, train_flags(), "Trains a mixture of experts.", _TRAIN_EXAMPLES)
     sections = {name: _fill(kind, values) for name, kind in SECTIONS.items()}
     config = Config(mode=values["mode"].value, **sections)
+    if config.mode == "benchmark":
+        return _fill(BenchmarkConfig, values, run=config)
     for name in ignored_losses(config):
         warn(f"--{name}: only --mode=joint and staged have a joint loss; it does nothing here.")
     return config
@@ -59,10 +61,12 @@ python eval.py --workdir=runs/joint --routing=hard,soft,oracle,baseline
 python eval.py --compare=runs/separate,runs/joint"""
 
 
-def _fill(kind: type, values: flags.FlagValues):
-    """An instance of the dataclass with every field from the flag of its name."""
-    fields = {}
+def _fill(kind: type, values: flags.FlagValues, **given):
+    """An instance of the dataclass with every field that is not given from the flag of its name."""
+    fields = given
     for field in dataclasses.fields(kind):
+        if field.name in given:
+            continue
         value = values[field.name].value
         fields[field.name] = tuple(value) if isinstance(value, list) else value
     return kind(**fields)
