@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from absl import flags
 
@@ -26,10 +26,13 @@ def parse_train(argv: Sequence[str]) -> Config | BenchmarkConfig:
     values = _parse(argv, train_flags(), "Trains a mixture of experts.", _TRAIN_EXAMPLES)
     sections = {name: _fill(kind, values) for name, kind in SECTIONS.items()}
     config = Config(mode=values["mode"].value, **sections)
+    of_benchmark = {field.name for field in dataclasses.fields(BenchmarkConfig)} - {"run"}
+    given = {name for name in values if values[name].present} - {"mode", "flagfile"}
     if config.mode == "benchmark":
+        _warn_ignored(given - of_benchmark - _STARTS_A_SWEEP, "--mode=benchmark measures without")
         return _fill(BenchmarkConfig, values, run=config)
-    for name in ignored_losses(config):
-        warn(f"--{name}: only --mode=joint and staged have a joint loss; it does nothing here.")
+    _warn_ignored(given & of_benchmark, "only --mode=benchmark has")
+    _warn_ignored(ignored_losses(config), "only --mode=joint and staged have a joint loss:")
     return config
 
 
@@ -59,6 +62,19 @@ python train.py --flagfile=flags/presets/tabular.flags --dataset=digits"""
 _EVAL_EXAMPLES = """\
 python eval.py --workdir=runs/joint --routing=hard,soft,oracle,baseline
 python eval.py --compare=runs/separate,runs/joint"""
+
+
+_STARTS_A_SWEEP = {
+    *("gate_backbone", "expert_backbone", "baseline_backbone", "baseline", "routing"),
+    *("batch_size", "gpus", "require_gpus", "cpu_replicas", "precision", "jit_compile"),
+    *("steps_per_loop", "workdir"),
+}
+
+
+def _warn_ignored(names: Iterable[str], why: str) -> None:
+    """One line about flags that were given and do nothing."""
+    if names:
+        warn(f"{why} {', '.join(f'--{name}' for name in sorted(names))}.")
 
 
 def _fill(kind: type, values: flags.FlagValues, **given):

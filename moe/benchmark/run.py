@@ -27,7 +27,7 @@ from moe.errors import UserError
 from moe.evaluate.tables import format_table
 from moe.files import write_json
 from moe.provenance import provenance
-from moe.train.devices import choose_strategy
+from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
 
 
@@ -40,11 +40,13 @@ def benchmark(config: BenchmarkConfig) -> int:
     Raises:
       UserError: a sweep names what is not there, or the folder cannot be made.
     """
-    if choose_strategy(config.run.runtime).num_replicas_in_sync > 1:
-        raise UserError("--mode=benchmark measures one device; use --gpus=1 or --cpu_replicas=1.")
-    policy = choose_precision(config.run.runtime.precision).policy
+    runtime = config.run.runtime
+    if runtime.cpu_replicas > 1 or (runtime.gpus or 0) > 1:
+        raise UserError("--mode=benchmark measures one device: leave out --cpu_replicas, --gpus.")
+    choose_strategy(on_one_device(runtime))
+    policy = choose_precision(runtime.precision).policy
     groups = _groups(config, policy)
-    workdir = _make_workdir(config.run.runtime.workdir)
+    workdir = _make_workdir(runtime.workdir)
     found: dict[str, Any] = {
         **provenance(),
         "precision": policy,
