@@ -1,8 +1,9 @@
-"""Trains a mixture of experts: `python train.py --help`."""
+"""Trains a mixture of experts, or measures how fast that goes: `python train.py --help`."""
 
 import sys
 
 from flags.parse import parse_train, run_program
+from moe.config import BenchmarkConfig
 from moe.quiet import load_tensorflow
 
 
@@ -10,6 +11,10 @@ def main() -> int:
     """Parses first: a wrong flag must not wait for TensorFlow to load."""
     config = parse_train(sys.argv)
     load_tensorflow()
+    if isinstance(config, BenchmarkConfig):
+        from moe.benchmark.run import benchmark
+
+        return benchmark(config)
     from moe.run import train
 
     return train(config)

@@ -51,12 +51,15 @@ class _Definer:
     def list(self, name: str, text: str) -> None:
         self._define(flags.DEFINE_list, name, text)
 
+    def several(self, name: str, text: str) -> None:
+        self._define(flags.DEFINE_multi_string, name, text)
+
 
 def train_flags() -> flags.FlagValues:
     """The flags of `train.py`, not yet parsed."""
     values = flags.FlagValues()
     _Definer(values, config.Config).string("mode", f"What to train: {', '.join(config.MODES)}.")
-    for define in (_data, _model, _loss, _training, _runtime):
+    for define in (_data, _model, _loss, _training, _runtime, _benchmark):
         define(values)
     return values
 
@@ -188,3 +191,19 @@ def _runtime(values: flags.FlagValues) -> None:
     define.float("checkpoint_seconds", "Longest time between checkpoints.")
     define.integer("checkpoint_steps", "Also save every N steps; 0: no.")
     define.integer("keep", "How many checkpoints to keep.")
+
+
+def _benchmark(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.BenchmarkConfig)
+    define.list(
+        "suite",
+        "figures (against Keras, dense execution, one network), growth (cost by number of "
+        "experts), crossover (where routing pays). Default: all, or none with --sweep.",
+    )
+    define.several(
+        "sweep",
+        "AXIS=VALUE,VALUE; may be repeated: every combination is measured. Axes: phase, dispatch, "
+        "load, num_experts, batch_size, steps_per_loop, precision, jit_compile, gate, expert.",
+    )
+    define.integer("rounds", "How often every way is timed, in turns.")
+    define.float("window_seconds", "How long each time, about.")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from absl import flags
 
 from flags.define import eval_flags, train_flags
-from moe.config import SECTIONS, Config, EvalConfig, ignored_losses
+from moe.config import SECTIONS, BenchmarkConfig, Config, EvalConfig, ignored_losses
 from moe.errors import UserError, warn
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
-def parse_train(argv: Sequence[str]) -> Config:
+def parse_train(argv: Sequence[str]) -> Config | BenchmarkConfig:
     """The configuration that `argv` (program name first) asks `train.py` for.
 
     Raises:
@@ -26,8 +26,13 @@ def parse_train(argv: Sequence[str]) -> Config:
     values = _parse(argv, train_flags(), "Trains a mixture of experts.", _TRAIN_EXAMPLES)
     sections = {name: _fill(kind, values) for name, kind in SECTIONS.items()}
     config = Config(mode=values["mode"].value, **sections)
-    for name in ignored_losses(config):
-        warn(f"--{name}: only --mode=joint and staged have a joint loss; it does nothing here.")
+    of_benchmark = {field.name for field in dataclasses.fields(BenchmarkConfig)} - {"run"}
+    given = {name for name in values if values[name].present} - {"mode", "flagfile"}
+    if config.mode == "benchmark":
+        _warn_ignored(given - of_benchmark - _STARTS_A_SWEEP, "--mode=benchmark measures without")
+        return _fill(BenchmarkConfig, values, run=config)
+    _warn_ignored(given & of_benchmark, "only --mode=benchmark has")
+    _warn_ignored(ignored_losses(config), "only --mode=joint and staged have a joint loss:")
     return config
 
 
@@ -59,10 +64,25 @@ python eval.py --workdir=runs/joint --routing=hard,soft,oracle,baseline
 python eval.py --compare=runs/separate,runs/joint"""
 
 
-def _fill(kind: type, values: flags.FlagValues):
-    """An instance of the dataclass with every field from the flag of its name."""
-    fields = {}
+_STARTS_A_SWEEP = {
+    *("gate_backbone", "expert_backbone", "baseline_backbone", "baseline", "routing"),
+    *("batch_size", "gpus", "require_gpus", "cpu_replicas", "precision", "jit_compile"),
+    *("steps_per_loop", "workdir"),
+}
+
+
+def _warn_ignored(names: Iterable[str], why: str) -> None:
+    """One line about flags that were given and do nothing."""
+    if names:
+        warn(f"{why} {', '.join(f'--{name}' for name in sorted(names))}.")
+
+
+def _fill(kind: type, values: flags.FlagValues, **given):
+    """An instance of the dataclass with every field that is not given from the flag of its name."""
+    fields = given
     for field in dataclasses.fields(kind):
+        if field.name in given:
+            continue
         value = values[field.name].value
         fields[field.name] = tuple(value) if isinstance(value, list) else value
     return kind(**fields)

@@ -18,7 +18,8 @@ from typing import Any
 from moe.errors import UserError
 from moe.typed import check
 
-MODES = ("baseline", "gate", "experts", "separate", "joint", "staged")
+MODES = ("baseline", "gate", "experts", "separate", "joint", "staged", "benchmark")
+SUITES = ("figures", "growth", "crossover")
 ROUTINGS = ("soft", "hard", "topk")
 EVALUATION_ROUTINGS = (*ROUTINGS, "oracle", "oracle_best", "random", "uniform", "baseline")
 EXPERT_HEADS = ("full", "group")
@@ -156,6 +157,28 @@ SECTIONS = {
     "train": TrainConfig,
     "runtime": RuntimeConfig,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkConfig:
+    """What --mode=benchmark measures.
+
+    The fields of `run` that name networks, batch size, routing and device are what a sweep starts
+    from; data and losses are of no account.
+    """
+
+    run: Config = dataclasses.field(default_factory=lambda: Config(mode="benchmark"))
+    suite: tuple[str, ...] = ()
+    sweep: tuple[str, ...] = ()
+    rounds: int = 11
+    window_seconds: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in self.suite:
+            _one_of("suite", name, SUITES)
+        if self.rounds < 7:
+            _fail("rounds", self.rounds, "at least 7")
+        _positive("window_seconds", self.window_seconds)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 
 from flags.define import eval_flags, train_flags
 from flags.parse import parse_eval, parse_train, run_program
-from moe.config import SECTIONS, Config, EvalConfig
+from moe.config import SECTIONS, BenchmarkConfig, Config, EvalConfig
 from moe.errors import UserError
 
 # What absl itself brings into every set of flags.
@@ -24,7 +24,8 @@ def evaluate(*arguments):
 
 
 def train_fields():
-    return {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)} | {"mode"}
+    kinds = [*SECTIONS.values(), BenchmarkConfig]
+    return {f.name for kind in kinds for f in dataclasses.fields(kind)} - {"run"} | {"mode"}
 
 
 def eval_fields():
@@ -178,3 +179,41 @@ def test_the_help_page_names_and_explains_every_flag(capsys, parse, values, flag
         assert text.strip()
         assert indentation(text) > indentation(heading)
     assert all(len(line) <= 100 for line in page)
+
+
+# --- benchmark ----------------------------------------------------------------------------------
+
+
+def test_a_benchmark_has_options_of_its_own():
+    found = train(
+        "--mode=benchmark",
+        "--sweep=batch_size=8,32",
+        "--sweep=load=zipf",
+        "--suite=growth,crossover",
+        "--expert_backbone=tiny",
+    )
+    assert isinstance(found, BenchmarkConfig)
+    assert found.sweep == ("batch_size=8,32", "load=zipf")
+    assert found.suite == ("growth", "crossover")
+    assert found.run.model.expert_backbone == "tiny"
+    assert train("--mode=benchmark") == BenchmarkConfig()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--suite=all", "--suite=all: must be one of figures"),
+        ("--rounds=6", "--rounds=6: must be at least 7"),
+        ("--window_seconds=0", "--window_seconds=0.0: must be greater than 0"),
+    ],
+)
+def test_what_a_benchmark_refuses(flag, message):
+    with pytest.raises(UserError, match=message):
+        train("--mode=benchmark", flag)
+
+
+def test_what_does_nothing_is_said(capsys):
+    train("--mode=benchmark", "--epochs=3", "--batch_size=8", "--rounds=9")
+    assert capsys.readouterr().err == "warning: --mode=benchmark measures without --epochs.\n"
+    train("--rounds=9")
+    assert capsys.readouterr().err == "warning: only --mode=benchmark has --rounds.\n"

@@ -39,7 +39,7 @@ FLOORS = [
     ["moe.train.step", "moe.train.loop"],
     ["moe.train.stage_run"],
     ["moe.train.trainer", "moe.provenance"],
-    ["moe.run", "moe.evaluate.run", "moe.report.*"],
+    ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
 ]
 
 

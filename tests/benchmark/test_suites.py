@@ -1,0 +1,78 @@
+"""Every question names ways that its group really times; every way really runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from moe.benchmark import suites
+from moe.benchmark.cases import DISPATCHES, PHASES, Case
+from moe.benchmark.measure import Arm
+from moe.benchmark.mixtures import mixture_arm, routed_step_arm
+from moe.benchmark.training import keras_arm, matrix_product_arm, network_arm, pipeline_arm
+from moe.config import SUITES
+
+
+@pytest.fixture
+def named_arms(monkeypatch):
+    """Arms that have a name and nothing else."""
+    for maker in ("mixture_arm", "routed_step_arm", "keras_arm", "network_arm", "pipeline_arm"):
+        monkeypatch.setattr(
+            suites, maker, lambda name, *args, **options: Arm(name, lambda: None, 1, 1)
+        )
+
+
+def test_the_flag_and_the_suites_agree():
+    assert tuple(suites.SUITES) == SUITES
+
+
+def test_questions_are_about_arms_of_their_group(named_arms):
+    groups = [group for suite in suites.SUITES.values() for group in suite("float32")]
+    groups.append(suites.same_twice("float32"))
+    for group in groups:
+        names = [arm.name for arm in group.all_arms()]
+        assert len(set(names)) == len(names)
+        assert group.questions
+        for question in group.questions:
+            assert {question.arm, question.peer} <= set(names)
+    titles = [group.title for group in groups]
+    assert len(set(titles)) == len(titles)
+
+
+TINY = Case(gate="mlp-4", expert="mlp-4", baseline="mlp-4", num_experts=3, batch_size=8)
+STEP = {"policy": "mixed_bfloat16", "batch_size": 8, "steps": 2}
+ARMS = {
+    f"{phase}, {dispatch}": lambda phase=phase, dispatch=dispatch: mixture_arm(
+        "x", dataclasses.replace(TINY, phase=phase, dispatch=dispatch, load="zipf")
+    )
+    for phase, dispatch in itertools.product(PHASES, DISPATCHES)
+} | {
+    "ours": lambda: network_arm("x", "mlp-4", **STEP),
+    "stock layers": lambda: network_arm("x", "mlp-4", stock=True, **STEP),
+    "fed": lambda: network_arm("x", "mlp-4", augment="flip_crop", **STEP),
+    "Keras": lambda: keras_arm("x", "mlp-4", **STEP),
+    "pipeline": lambda: pipeline_arm("x", "flip", batch_size=8, steps=2),
+    "matrix": lambda: matrix_product_arm("float32"),
+    "one network": lambda: routed_step_arm("x", "mlp-4", num_experts=1, **STEP),
+    "routed step": lambda: routed_step_arm("x", "mlp-4", num_experts=3, **STEP),
+    "dispatch": lambda: routed_step_arm("x", None, num_experts=3, **STEP),
+}
+
+
+@pytest.mark.parametrize("make", ARMS.values(), ids=ARMS)
+def test_an_arm_runs_again_and_again(make):
+    arm = make()
+    for _ in range(2):
+        assert np.isfinite(arm.run_loop().numpy()).all()
+
+
+def test_a_case_says_what_it_did():
+    arm = mixture_arm("x", dataclasses.replace(TINY, load="zipf", batch_size=11))
+    assert arm.facts["load"] == pytest.approx([6 / 11, 3 / 11, 2 / 11])
+    assert (arm.facts["routing"], arm.facts["dispatch"]) == ("hard", "routed")
+    gate, expert, combiner = 4 * 3_072 + 4 * 3, 4 * 3_072 + 4 * 10, 512 * 3_072 + 512 * 10
+    baseline = expert
+    assert arm.flops == 6 * (gate + baseline + expert + combiner)

@@ -1,0 +1,70 @@
+"""`--mode=benchmark` from the flags to its files, on networks of no size."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import pytest
+
+from moe.benchmark import run, suites, training
+from moe.benchmark.cases import Case
+from moe.benchmark.training import network_arm
+from moe.config import BenchmarkConfig, Config, ModelConfig, RuntimeConfig, TrainConfig
+from moe.errors import UserError
+
+# What DESIGN promises of a row, and what the tables are made of.
+KEYS = {
+    *("name", "batch_size", "precision", "num_experts", "routing", "dispatch", "load", "resolved"),
+    *("examples_per_second", "step_ms_p50", "step_ms_p95", "compile_seconds", "input_share"),
+    *("gflops", "fraction_of_matmul"),
+}
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    def instead(name, network, **options):
+        return network_arm(name, "mlp-4", **options)
+
+    monkeypatch.setattr(suites, "network_arm", instead)
+    monkeypatch.setattr(training, "_MATRIX", 16)
+    monkeypatch.setattr(suites, "EXPERT_COUNTS", (1, 3))
+    monkeypatch.setattr(suites, "Case", functools.partial(Case, gate="mlp-4", expert="mlp-4"))
+
+
+def _config(workdir, **options):
+    base = Config(
+        mode="benchmark",
+        model=ModelConfig(gate_backbone="mlp-4", expert_backbone="mlp-4", baseline=False),
+        train=TrainConfig(batch_size=16),
+        runtime=RuntimeConfig(workdir=str(workdir), precision="float32"),
+    )
+    return BenchmarkConfig(run=base, rounds=7, window_seconds=0.001, **options)
+
+
+def test_a_sweep(small_networks, tmp_path, capsys):
+    sweep = ("num_experts=2,3", "dispatch=routed,dense", "load=balanced,zipf")
+    assert run.benchmark(_config(tmp_path, sweep=sweep)) == 0
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    rows = [row for row in found["rows"] if row["group"].startswith("sweep")]
+    assert len(rows) == 8 + 1  # and the matrix product
+    assert rows[0].keys() >= KEYS
+    assert rows[0]["batch_size"] == 16
+    assert rows[1]["load"][0] > rows[0]["load"][0]
+    assert len([a for a in found["answers"] if a["group"].startswith("sweep")]) == 7
+    assert {"command", "versions", "device", "resolution", "rounds"} <= found.keys()
+    printed = capsys.readouterr().out
+    assert "A / A" in printed
+    assert "not resolved" in printed
+    assert "can be told apart" in printed
+
+
+def test_cost_by_number_of_experts_has_a_picture(small_networks, tmp_path):
+    assert run.benchmark(_config(tmp_path, suite=("growth",))) == 0
+    assert (tmp_path / "figures" / "growth.png").stat().st_size > 1_000
+
+
+def test_several_devices_are_refused(tmp_path):
+    base = Config(mode="benchmark", runtime=RuntimeConfig(workdir=str(tmp_path), cpu_replicas=2))
+    with pytest.raises(UserError, match="measures one device"):
+        run.benchmark(BenchmarkConfig(run=base))
