@@ -78,6 +78,10 @@ def eval_flags() -> flags.FlagValues:
     define.integer(
         "top_k", "Experts that answer with --routing=topk. Default: the run's own, else 2."
     )
+    define.float(
+        "gate_threshold",
+        "Soft routing runs only experts with at least this share of the gate, and the favourite.",
+    )
     define.string("eval_split", "test or validation.")
     define.string("data_dir", "Folder of TFDS; the run's own if none.")
     define.string("precision", "Precision; the one the run was trained in if none.")
@@ -166,6 +170,11 @@ def _training(values: flags.FlagValues) -> None:
     define.float("learning_rate", "Peak learning rate.")
     define.string("schedule", f"{', '.join(config.SCHEDULES)}.")
     define.float("weight_decay", "Decoupled weight decay.")
+    define.float(
+        "capacity_factor",
+        "With --jit_compile, a routed expert takes at most this many times its fair share of a "
+        "training batch; the others fall back to the baseline. Evaluation drops nothing.",
+    )
     define.integer("seed", "Initial weights, order, augmentation, dropout, sampling.")
 
 

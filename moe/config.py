@@ -91,6 +91,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     weight_decay: float = 0.0
+    capacity_factor: float = 1.25
     seed: int = 0
 
 
@@ -188,6 +189,7 @@ class EvalConfig:
     workdir: str | None = None
     compare: tuple[str, ...] = ()
     routing: tuple[str, ...] = ()
+    gate_threshold: float = 0.0
     top_k: int | None = None
     eval_split: str = "test"
     data_dir: str | None = None
@@ -210,6 +212,8 @@ class EvalConfig:
             _one_of("precision", self.precision, PRECISIONS)
         _positive("batch_size", self.batch_size)
         _positive("top_k", self.top_k)
+        if not 0 <= self.gate_threshold <= 1:
+            _fail("gate_threshold", self.gate_threshold, "from 0 to 1")
 
     def _check_comparison(self) -> None:
         given = f"--compare={','.join(self.compare)}"
@@ -269,7 +273,7 @@ def validate(config: Config) -> None:
     for section, names in (
         (data, ("train_examples",)),
         (model, ("top_k", "gate_temperature")),
-        (train, ("epochs", "steps", "batch_size", "learning_rate")),
+        (train, ("epochs", "steps", "batch_size", "learning_rate", "capacity_factor")),
         (runtime, ("cpu_replicas", "steps_per_loop", "checkpoint_seconds", "keep")),
     ):
         for name in names:
@@ -298,15 +302,6 @@ def validate(config: Config) -> None:
         raise UserError(
             "--mixture_loss=expected is infinite where an expert cannot name the class "
             "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
-        )
-    routed = (model.routing != "soft" and config.mode == "joint") or config.mode in (
-        "separate",
-        "staged",
-    )
-    if runtime.jit_compile and routed:
-        raise UserError(
-            "--jit_compile needs fixed shapes, which routing to single experts has not "
-            "(--routing=hard or topk, --mode=separate or staged)."
         )
     if train.optimizer == "adamw" and not train.weight_decay:
         _fail("optimizer", "adamw", "given a --weight_decay; without one it is adam")

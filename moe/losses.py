@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from moe.routing import asks_somebody
 from moe.types import Routing
 
 
@@ -67,7 +68,7 @@ def expert_cross_entropy(
     Returns:
       `<float32>[S]`.
     """
-    own = routing.expert_index == own_expert[:, tf.newaxis]
+    own = asks_somebody(routing) & (routing.expert_index == own_expert[:, tf.newaxis])
     # A group head cannot name a foreign class at all: where() keeps that from reaching the sum.
     losses = tf.where(own, -pick(expert_log_probs, label), 0.0)
     return tf.reduce_sum(losses, axis=1)

@@ -1,10 +1,12 @@
 """Routing: who answers, how rows get to the experts and back, how the answers are pooled.
 
-Pure functions on tensors; axes as in `moe.types`. Everything here is float32.
+Pure functions on tensors; axes as in `moe.types`. Everything here is float32. A slot whose log
+weight is `IMPOSSIBLE` asks nobody, and what stands there for an answer is of no account.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -64,6 +66,58 @@ def route_uniform(gate_log_probs: tf.Tensor) -> Routing:
     return route_soft(tf.nn.log_softmax(tf.zeros_like(gate_log_probs)))
 
 
+def route_above(gate_log_probs: tf.Tensor, threshold: float) -> Routing:
+    """Soft routing that spares the experts below `threshold`: K = E, some slots ask nobody.
+
+    The favourite always answers; the weights of those who do are renormalised.
+
+    Args:
+      gate_log_probs: `<float32>[S, E]`.
+      threshold: least share of the gate that an expert is run for; 0: `route_soft`.
+    """
+    everyone = route_soft(gate_log_probs)
+    favourite = everyone.expert_index == route_hard(gate_log_probs).expert_index
+    keep = favourite | (tf.exp(gate_log_probs) >= threshold)
+    return everyone._replace(log_weights=masked_log_softmax(gate_log_probs, keep))
+
+
+def expert_capacity(size: int, num_chosen: int, num_experts: int, factor: float) -> int:
+    """Rows that an expert takes at most: `ceil(factor * S * K / E)` (GShard 2006.16668), not 0."""
+    return max(1, math.ceil(factor * size * num_chosen / num_experts))
+
+
+def limit_capacity(routing: Routing, num_experts: int, factor: float) -> Routing:
+    """Drops what an expert has no room for: those slots ask nobody any more.
+
+    First choices come before second ones, and within them the order in the batch decides. The
+    weights of the slots that an example keeps are renormalised; one that keeps none asks nobody.
+
+    Args:
+      routing: `[S, K]`, of a statically known size.
+      num_experts: E.
+      factor: of `expert_capacity`.
+    """
+    size, num_chosen = routing.expert_index.shape
+    capacity = expert_capacity(size, num_chosen, num_experts, factor)
+    keep = asks_somebody(routing) & (_position_in_expert(routing, num_experts) < capacity)
+    return routing._replace(log_weights=masked_log_softmax(routing.log_weights, keep))
+
+
+def asks_somebody(routing: Routing) -> tf.Tensor:
+    """Which slots do: `<bool>[S, K]`."""
+    return routing.log_weights > IMPOSSIBLE / 2
+
+
+def _position_in_expert(routing: Routing, num_experts: int) -> tf.Tensor:
+    """How many slots before it ask the same expert, `<int32>[S, K]`; slots of K = 0 come first."""
+    expert = tf.transpose(routing.expert_index)  # [K, S]
+    asking = tf.cast(tf.transpose(asks_somebody(routing)), tf.int32)
+    mine = tf.one_hot(expert, num_experts, dtype=tf.int32) * asking[:, :, tf.newaxis]
+    before = tf.cumsum(tf.reshape(mine, [-1, num_experts]), exclusive=True)
+    before = tf.reshape(before, tf.shape(mine))
+    return tf.transpose(tf.gather(before, expert, axis=2, batch_dims=2))
+
+
 # --- dispatch and combine ---------------------------------------------------------------------
 
 
@@ -72,8 +126,8 @@ def run_routed(
 ) -> tuple[tf.Tensor, ...]:
     """Runs each expert on exactly the rows that are routed to it (gather, run, scatter).
 
-    The rows that all experts together process sum to `S * K`, whatever the number of experts. An
-    expert without a row is not run at all.
+    The rows that all experts together process sum to the number of slots that ask somebody, `S * K`
+    as a rule, whatever the number of experts. An expert without a row is not run at all.
 
     Args:
       routing: the assignment, `[S, K]`.
@@ -84,13 +138,16 @@ def run_routed(
     Returns:
       One `<float32>[S, K, width]` for each of `widths`.
     """
-    num_chosen = tf.shape(routing.expert_index)[1]
-    assigned = tf.reshape(routing.expert_index, [-1])  # [S * K]
+    num_experts, shape = len(branches), tf.shape(routing.expert_index)
+    # Slots that ask nobody are put behind the last expert.
+    asked = tf.where(asks_somebody(routing), routing.expert_index, num_experts)
+    asked = tf.reshape(asked, [-1])  # [S * K]
     # A stable sort by expert puts each expert's rows together: one gather there, one back.
-    order = tf.argsort(assigned, stable=True)
-    counts = tf.math.bincount(assigned, minlength=len(branches), maxlength=len(branches))
-    rows = order // num_chosen
-    dispatched = [tf.split(tf.gather(x, rows), counts, num=len(branches)) for x in inputs]
+    order = tf.argsort(asked, stable=True)
+    counts = tf.math.bincount(asked, minlength=num_experts, maxlength=num_experts)
+    sent = tf.reduce_sum(counts)
+    rows = order[:sent] // shape[1]
+    dispatched = [tf.split(tf.gather(x, rows), counts, num=num_experts) for x in inputs]
     results = []
     for e, branch in enumerate(branches):
         mine = [parts[e] for parts in dispatched]
@@ -103,11 +160,50 @@ def run_routed(
             return tuple(tf.zeros([0, width]) for width in widths)
 
         results.append(tf.cond(counts[e] > 0, run, skip))
+    results.append([tf.zeros([tf.size(order) - sent, width]) for width in widths])
     back = tf.math.invert_permutation(order)
-    shape = tf.shape(routing.expert_index)
     return tuple(
         tf.reshape(tf.gather(tf.concat(column, axis=0), back), tf.concat([shape, [width]], axis=0))
         for width, column in zip(widths, zip(*results, strict=True), strict=True)
+    )
+
+
+def run_fixed(
+    routing: Routing,
+    inputs: Sequence[tf.Tensor],
+    branches: Sequence[Callable],
+    widths: Sequence,
+    *,
+    factor: float,
+) -> tuple[tf.Tensor, ...]:
+    """The same with shapes that are known beforehand, as XLA needs them.
+
+    Every expert processes exactly `expert_capacity` rows. Room that nobody asked for is filled
+    with copies of the first example, whose answers go nowhere and learn nothing; they do count in
+    an expert's batch statistics, if it has any.
+
+    Args:
+      routing: as `limit_capacity` leaves it with the same `factor`.
+      inputs, branches, widths: as in `run_routed`.
+      factor: of `expert_capacity`.
+    """
+    num_experts = len(branches)
+    size, num_chosen = routing.expert_index.shape
+    capacity = expert_capacity(size, num_chosen, num_experts, factor)
+    position = _position_in_expert(routing, num_experts)
+    asking = asks_somebody(routing)
+    # Slots that ask nobody go to a row of their own, which is then left out.
+    expert = tf.where(asking, routing.expert_index, num_experts)
+    place = tf.stack([expert, tf.where(asking, position, 0)], axis=-1)  # [S, K, 2]
+    row = tf.broadcast_to(tf.range(size)[:, tf.newaxis], [size, num_chosen])
+    rows = tf.scatter_nd(place, row, [num_experts + 1, capacity])
+    results = [
+        branch(*(tf.gather(x, rows[e]) for x in inputs)) for e, branch in enumerate(branches)
+    ]
+    place = tf.where(asking[..., tf.newaxis], place, 0)
+    return tuple(
+        tf.gather_nd(tf.stack(column), place) * tf.cast(asking, tf.float32)[..., tf.newaxis]
+        for column in zip(*results, strict=True)
     )
 
 
@@ -123,9 +219,10 @@ def run_dense(
     )
 
 
-def expert_counts(expert_index: tf.Tensor, num_experts: int) -> tf.Tensor:
-    """How many assignments each expert got: `<int32>[S, K]` -> `<float32>[E]`."""
-    return tf.reduce_sum(tf.one_hot(expert_index, num_experts, dtype=tf.float32), axis=[0, 1])
+def expert_counts(routing: Routing, num_experts: int) -> tf.Tensor:
+    """How many slots ask each expert: `[S, K]` -> `<float32>[E]`."""
+    expert = tf.where(asks_somebody(routing), routing.expert_index, -1)  # one_hot(-1) is zeros
+    return tf.reduce_sum(tf.one_hot(expert, num_experts, dtype=tf.float32), axis=[0, 1])
 
 
 # --- pooling ----------------------------------------------------------------------------------
@@ -167,9 +264,28 @@ def _log_add_exp(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(tf.stack([a, b]), axis=0)
 
 
-def pool(routing: Routing, blend_log_probs: tf.Tensor) -> tf.Tensor:
-    """`log p(y|x) = log sum_k w_k q_k(y|x)`: `[S, K]`, `[S, K, L]` -> `<float32>[S, L]`."""
-    return tf.reduce_logsumexp(routing.log_weights[:, :, tf.newaxis] + blend_log_probs, axis=1)
+def pool(
+    routing: Routing, blend_log_probs: tf.Tensor, fallback_log_probs: tf.Tensor | None = None
+) -> tf.Tensor:
+    """`log p(y|x) = log sum_k w_k q_k(y|x)`.
+
+    Args:
+      routing: `[S, K]`.
+      blend_log_probs: `<float32>[S, K, L]`.
+      fallback_log_probs: `<float32>[S, L]`, for examples that ask nobody; None: there are none.
+
+    Returns:
+      `<float32>[S, L]`.
+    """
+    pooled = tf.reduce_logsumexp(routing.log_weights[:, :, tf.newaxis] + blend_log_probs, axis=1)
+    if fallback_log_probs is None:
+        return pooled
+    return tf.where(answered(routing)[:, tf.newaxis], pooled, fallback_log_probs)
+
+
+def answered(routing: Routing) -> tf.Tensor:
+    """Which examples ask at least one expert: `<bool>[S]`."""
+    return tf.reduce_any(asks_somebody(routing), axis=1)
 
 
 def pool_spread(
@@ -196,6 +312,9 @@ def pool_spread(
     sizes = tf.math.bincount(group_of_class, minlength=num_experts, dtype=tf.float32)
     even = -tf.math.log(tf.gather(sizes, group_of_class))  # [L]
     gate = tf.gather(gate_log_probs, group_of_class, axis=1)  # [S, L]
-    ran = tf.reduce_any(routing.expert_index[:, :, tf.newaxis] == group_of_class, axis=1)
-    inside = tf.reduce_max(expert_log_probs, axis=1)  # at most one expert can speak of a class
+    asked = asks_somebody(routing)[:, :, tf.newaxis]
+    right = asked & (routing.expert_index[:, :, tf.newaxis] == group_of_class)  # [S, K, L]
+    ran = tf.reduce_any(right, axis=1)
+    # At most one expert can speak of a class.
+    inside = tf.reduce_max(tf.where(right, expert_log_probs, IMPOSSIBLE), axis=1)
     return gate + tf.where(ran, inside, tf.broadcast_to(even, tf.shape(inside)))

@@ -126,7 +126,7 @@ def scenario(name):
 
 
 def as_routing(assignment):
-    share = tf.fill(assignment.shape, -np.log(assignment.shape[1]).astype(np.float32))
+    share = tf.fill(assignment.shape, np.float32(-np.log(assignment.shape[1])))
     return Routing(tf.constant(assignment), share)
 
 
@@ -236,9 +236,130 @@ def test_dense_execution_runs_every_expert_on_every_row():
 
 
 def test_expert_counts():
-    counts = routing.expert_counts(tf.constant([[0, 2], [2, 3], [2, 0]]), num_experts=5)
-    np.testing.assert_array_equal(counts, [2, 0, 3, 1, 0])
+    log_weights = tf.constant([[0, 0], [0, IMPOSSIBLE], [0, 0]], tf.float32)
+    chosen = Routing(tf.constant([[0, 2], [2, 3], [2, 0]]), log_weights)
+    counts = routing.expert_counts(chosen, num_experts=5)
+    np.testing.assert_array_equal(counts, [2, 0, 3, 0, 0])  # the slot that asks 3 asks nobody
     assert counts.dtype == tf.float32
+
+
+# --- slots that ask nobody ------------------------------------------------------------------------
+
+
+def silent(assignment, silence):
+    """The assignment as a `Routing` in which the slots of `silence` ask nobody."""
+    chosen = as_routing(assignment)
+    return chosen._replace(log_weights=tf.where(silence, IMPOSSIBLE, chosen.log_weights))
+
+
+def run_in_room(chosen, *rest):
+    """`run_fixed` with room for everybody."""
+    return routing.run_fixed(chosen, *rest, factor=float(NUM_EXPERTS))
+
+
+@pytest.mark.parametrize("execute", [routing.run_routed, run_in_room])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_slots_that_ask_nobody_cost_nothing_and_answer_zeros(name, execute):
+    assignment, x, y, weights = scenario(name)
+    silence = np.random.default_rng(1).random(assignment.shape) < 0.4
+    rows = []
+    branches = make_branches(weights, lambda e, size: rows.append(int(size)))
+    results = execute(
+        silent(assignment, silence), [tf.constant(x), tf.constant(y)], branches, WIDTHS
+    )
+    for result, expected in zip(results, reference(assignment, x, y, weights), strict=True):
+        np.testing.assert_allclose(result, np.where(silence[..., None], 0, expected), atol=1e-5)
+    if execute is routing.run_routed:
+        assert sum(rows) == (~silence).sum()
+
+
+def test_soft_routing_above_a_threshold():
+    gate = log([0.5, 0.3, 0.2], [0.26, 0.37, 0.37], [0.1, 0.1, 0.8])
+    result = routing.route_above(gate, 0.25)
+    np.testing.assert_array_equal(result.expert_index, [[0, 1, 2]] * 3)
+    # .5 and .3 of .8; everyone; the last alone
+    expected = [[0.625, 0.375, 0], [0.26, 0.37, 0.37], [0, 0, 1]]
+    np.testing.assert_allclose(tf.exp(result.log_weights), expected, atol=1e-6)
+
+
+def test_the_favourite_answers_whatever_the_threshold():
+    result = routing.route_above(log([0.4, 0.4, 0.2]), 0.9)
+    np.testing.assert_allclose(tf.exp(result.log_weights), [[1, 0, 0]], atol=1e-6)
+
+
+def test_no_threshold_is_soft_routing():
+    gate = routing.gate_log_probabilities(tf.random.stateless_normal([20, 4], seed=[1, 2]))
+    np.testing.assert_allclose(routing.route_above(gate, 0.0).log_weights, gate, atol=1e-6)
+
+
+# --- fixed capacity -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "num_chosen", "num_experts", "factor", "capacity"),
+    [(128, 1, 4, 1.25, 40), (10, 2, 3, 1.0, 7), (4, 1, 16, 1.0, 1), (3, 1, 64, 0.5, 1)],
+)
+def test_expert_capacity(size, num_chosen, num_experts, factor, capacity):
+    assert routing.expert_capacity(size, num_chosen, num_experts, factor) == capacity
+
+
+def test_what_is_over_capacity_asks_nobody_the_later_in_the_batch_the_sooner():
+    # Room for 2: six rows, three experts, factor 1.
+    chosen = as_routing(np.array([[0], [0], [1], [0], [0], [2]], np.int32))
+    limited = routing.limit_capacity(chosen, NUM_EXPERTS, 1.0)
+    asks = routing.asks_somebody(limited)[:, 0]
+    np.testing.assert_array_equal(asks, [True, True, True, False, False, True])
+    np.testing.assert_array_equal(routing.answered(limited), asks)
+    np.testing.assert_array_equal(limited.log_weights[:3, 0], [0, 0, 0])
+
+
+def test_first_choices_come_before_second_ones_and_weights_are_renormalised():
+    # Room for 2 = ceil(.9 * 3 * 2 / 3). Expert 0 is the first choice of rows 1 and 2, the second
+    # of row 0; expert 1 the other way round.
+    chosen = Routing(
+        tf.constant([[1, 0], [0, 1], [0, 1]]), log([0.75, 0.25], [0.5, 0.5], [0.9, 0.1])
+    )
+    limited = routing.limit_capacity(chosen, NUM_EXPERTS, 0.9)
+    np.testing.assert_allclose(tf.exp(limited.log_weights), [[1, 0], [0.5, 0.5], [1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_fixed_shapes_give_the_same_answers_and_gradients(name, factor):
+    assignment, x, y, weights = scenario(name)
+    limited = routing.limit_capacity(as_routing(assignment), NUM_EXPERTS, factor)
+
+    def fixed(*arguments):
+        return routing.run_fixed(*arguments, factor=factor)
+
+    def run(execute):
+        variable = tf.constant(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(variable)
+            results = execute(limited, [tf.constant(x), y], make_branches(variable), WIDTHS)
+            loss = tf.reduce_sum(tf.square(results[0])) + tf.reduce_sum(results[1])
+        return *results, tape.gradient(loss, variable)
+
+    for found, expected in zip(run(fixed), run(routing.run_routed), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_expert_processes_its_capacity_and_drops_the_rest_under_xla_too():
+    assignment, x, y, weights = scenario("skewed")
+    rows = []
+
+    def run(chosen, on_call=lambda e, size: None):
+        limited = routing.limit_capacity(chosen, NUM_EXPERTS, 1.0)
+        branches = make_branches(weights, on_call)
+        return routing.run_fixed(limited, [x, y], branches, WIDTHS, factor=1.0)
+
+    eager = run(as_routing(assignment), lambda e, size: rows.append(int(size)))
+    assert rows == [2, 2, 2]
+    expected = reference(assignment, x, y, weights)[0]
+    expected[3:5] = 0  # the third and the fourth for expert 0
+    compiled = tf.function(run, jit_compile=True, autograph=False)(as_routing(assignment))
+    for result in (eager, compiled):
+        np.testing.assert_allclose(result[0], expected, atol=1e-5)
 
 
 # --- pooling ----------------------------------------------------------------------------------
@@ -293,6 +414,13 @@ def test_pool_is_the_weighted_sum_of_probabilities():
     # .25 * .2 + .75 * .6 = .5 and .25 * .8 + .75 * .4 = .5
     result = routing.pool(chosen, log([[0.2, 0.8], [0.6, 0.4]]))
     np.testing.assert_allclose(tf.exp(result), [[0.5, 0.5]], rtol=1e-6)
+
+
+def test_who_asks_nobody_gets_the_fallback():
+    chosen = Routing(tf.constant([[0], [1]]), tf.constant([[0.0], [IMPOSSIBLE]]))
+    answers = log([[0.2, 0.8]], [[0.9, 0.1]])
+    result = routing.pool(chosen, answers, log([0.5, 0.5], [0.3, 0.7]))
+    np.testing.assert_allclose(tf.exp(result), [[0.2, 0.8], [0.3, 0.7]], rtol=1e-6)
 
 
 GROUP_OF_CLASS = tf.constant([0, 1, 0, 1, 1])

@@ -19,7 +19,7 @@ INPUT_SHAPE = (32, 32, 3)
 NUM_CLASSES = 10
 KEY = (1, 2)
 LOADS = ("balanced", "zipf")
-DISPATCHES = ("soft", "dense", "routed")
+DISPATCHES = ("soft", "dense", "routed", "fixed")
 PHASES = ("train", "evaluate")
 
 
@@ -32,8 +32,8 @@ class Case:
       num_experts: E.
       batch_size: S.
       precision: Keras dtype policy.
-      dispatch: `soft` (all experts run and are weighted), `dense` (all run, one is taken) or
-        `routed` (only the one that is taken runs).
+      dispatch: `soft` (all experts run and are weighted), `dense` (all run, one is taken),
+        `routed` (only the one that is taken runs) or `fixed` (the same in fixed shapes).
       load: which examples go to which expert, whatever the gate says; see `assignment`.
       phase: `train` or `evaluate`.
       steps_per_loop: steps in one traced loop.

@@ -22,11 +22,13 @@ from moe.benchmark.training import loop_arm
 from moe.config import LossConfig
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
-from moe.models.mixture import Choose, MixtureOfExperts, Router
+from moe.models.mixture import EVERYONE, Choose, MixtureOfExperts, Router, Way, routed_way
 from moe.train.objectives import JointObjective
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
 from moe.types import Routing
+
+_CAPACITY_FACTOR = 1.25
 
 
 def mixture_arm(name: str, case: Case) -> Arm:
@@ -34,8 +36,7 @@ def mixture_arm(name: str, case: Case) -> Arm:
     mixture = _mixture(case)
     expert = assignment(case.load, case.batch_size, case.num_experts)
     soft = case.dispatch == "soft"
-    choose = routing.route_soft if soft else _forced(expert)
-    execute = routing.run_routed if case.dispatch == "routed" else routing.run_dense
+    way = _way(case.dispatch, expert)
     facts = {
         "phase": case.phase,
         "batch_size": case.batch_size,
@@ -49,9 +50,9 @@ def mixture_arm(name: str, case: Case) -> Arm:
         "steps_per_loop": case.steps_per_loop,
         "jit_compile": case.jit_compile,
     }
-    running = case.num_experts if case.dispatch != "routed" else 1
+    running = {"routed": 1, "fixed": _CAPACITY_FACTOR}.get(case.dispatch, case.num_experts)
     if case.phase == "train":
-        router = Router(choose, choose, execute, sampled=not soft)
+        router = Router(way, way, sampled=not soft)
         weights = LossConfig(
             gate_supervision=0.0, baseline_loss=0.5, expert_loss=0.5, balance_loss=0.01
         )
@@ -72,7 +73,7 @@ def mixture_arm(name: str, case: Case) -> Arm:
     def run(images: tf.Tensor) -> tf.Tensor:
         total = tf.zeros([])
         for _ in tf.range(case.steps_per_loop):
-            total += tf.reduce_sum(mixture.forward(images, choose, execute).log_probs)
+            total += tf.reduce_sum(mixture.forward(images, way).log_probs)
         return total
 
     flops = 2 * cost.active_cost(mixture, running).macs
@@ -95,6 +96,14 @@ def _mixture(case: Case) -> MixtureOfExperts:
         )
         mixture.build((None, *INPUT_SHAPE))
     return mixture
+
+
+def _way(dispatch: str, expert: Sequence[int]) -> Way:
+    if dispatch == "soft":
+        return EVERYONE
+    if dispatch == "dense":
+        return Way(_forced(expert), routing.run_dense)
+    return routed_way(_forced(expert), _CAPACITY_FACTOR if dispatch == "fixed" else None)
 
 
 def _forced(expert: Sequence[int]) -> Choose:

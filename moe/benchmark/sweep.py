@@ -87,8 +87,8 @@ def sweep_group(base: Case, axes: dict[str, list[Any]]) -> Group:
     for name, case in cases.items():
         if case.jit_compile and case.dispatch == "routed":
             raise UserError(
-                f"--sweep: {name}: XLA needs fixed shapes, which routing to single experts has "
-                "not; use dispatch=dense or soft."
+                f"--sweep: {name}: XLA needs fixed shapes, which dispatch=routed has not; "
+                "use fixed, dense or soft."
             )
     first, *others = cases
     return Group(

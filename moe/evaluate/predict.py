@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from moe import routing
 from moe.data.pipeline import Split, evaluation_batches
-from moe.models.mixture import Choose, MixtureOfExperts
+from moe.models.mixture import MixtureOfExperts, Way
 from moe.types import Batch
 
 
@@ -67,13 +67,11 @@ def run_on_split(
     return {name: np.concatenate(values) for name, values in columns.items()}
 
 
-def predict_routed(
-    mixture: MixtureOfExperts, split: Split, batch_size: int, choose: Choose, execute: Callable
-) -> Answers:
+def predict_routed(mixture: MixtureOfExperts, split: Split, batch_size: int, way: Way) -> Answers:
     """The mixture as it would be served: only the experts that the routing needs are run."""
 
     def function(batch: Batch) -> dict[str, tf.Tensor]:
-        output = mixture.forward(batch.features, choose, execute, reference=False)
+        output = mixture.forward(batch.features, way, reference=False)
         return {
             "log_probs": output.log_probs,
             "answer": output.answer,
@@ -88,7 +86,7 @@ def predict_dense(mixture: MixtureOfExperts, split: Split, batch_size: int) -> D
     """Every network on every example."""
 
     def function(batch: Batch) -> dict[str, tf.Tensor]:
-        output = mixture.forward(batch.features, routing.route_soft, routing.run_dense)
+        output = mixture.forward(batch.features)
         columns = {
             "gate_log_probs": output.gate_log_probs,
             "expert_log_probs": output.expert_log_probs,

@@ -56,6 +56,12 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
         first = next(iter(routings))
         blocks.append(_experts_table(evaluation, first))
         blocks.append(_confusion_table(evaluation, first))
+    if evaluation["gate_threshold"]:
+        blocks.append(
+            f"soft: experts that the gate gives less than {evaluation['gate_threshold']:g} are "
+            f"spared; {evaluation['experts_per_example']:.2f} of {len(evaluation['groups'])} run "
+            "for an example"
+        )
     for name, difference in evaluation["routed_against_dense"].items():
         blocks.append(
             f"{name}: running only the chosen experts differs from running all by at most "

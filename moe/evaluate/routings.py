@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe import routing
+from moe.config import ROUTINGS
 from moe.errors import UserError
 from moe.evaluate.predict import Answers, Dense, answers_alone, favourite, nobody
 from moe.models.mixture import make_router
@@ -54,6 +55,7 @@ def answers_under(
     group_of_class: Sequence[int] | None,
     blends: bool,
     top_k: int = 1,
+    gate_threshold: float = 0.0,
     seed: int = 0,
 ) -> Answers:
     """The mixture's answers under the routing called `name`.
@@ -71,20 +73,27 @@ def answers_under(
       group_of_class: `[L]`, only where experts have group heads.
       blends: whether a baseline is blended in.
       top_k: for `topk`.
+      gate_threshold: for `soft`, see `moe.routing.route_above`.
       seed: for `random`.
     """
     if name == "baseline":
         return answers_alone(dense.baseline_log_probs)._replace(gate_log_probs=dense.gate_log_probs)
     gate = tf.constant(dense.gate_log_probs)
-    chosen = _choose(name, gate, dense, label, group, expert_names, top_k, seed)
+    if name in ROUTINGS:
+        router = make_router(name, top_k, gate_threshold=gate_threshold)
+        chosen = router.evaluate.choose(gate)
+    else:
+        chosen = _choose(name, gate, dense, label, group, expert_names, seed)
     picked = [
         tf.gather(tf.constant(values), chosen.expert_index, axis=1, batch_dims=1)
         for values in (dense.expert_log_probs, dense.blend_log_probs)
     ]
     best = routing.pool(chosen, picked[1])
     log_probs = best
-    # Where every expert runs, or the one that can name the label, pooling leaves no label out.
-    covered = name in ("soft", "uniform", "oracle", "oracle_best")
+    # Where all weigh alike, or the one that can name the label answers, no label is left out.
+    covered = name in ("uniform", "oracle", "oracle_best") or (
+        name == "soft" and not gate_threshold
+    )
     if group_of_class is not None and not blends and not covered:
         log_probs = routing.pool_spread(
             chosen, gate, picked[0], tf.constant(group_of_class, tf.int32)
@@ -97,10 +106,9 @@ def answers_under(
     )
 
 
-def _choose(name, gate, dense, label, group, expert_names, top_k, seed) -> Routing:
+def _choose(name, gate, dense, label, group, expert_names, seed) -> Routing:
+    """Routings that no gate would come up with."""
     size, num_experts = dense.gate_log_probs.shape
-    if name in ("soft", "hard", "topk"):
-        return make_router(name, top_k).evaluate(gate)
     if name == "uniform":
         return routing.route_uniform(gate)
     if name == "random":

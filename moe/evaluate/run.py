@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from moe.config import EvalConfig
+from moe.config import ROUTINGS, EvalConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.evaluate import metrics, summary
 from moe.evaluate.compare import compare
-from moe.evaluate.predict import Answers, predict_dense, predict_routed
+from moe.evaluate.predict import Answers, Dense, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import evaluation_text
 from moe.evaluate.routings import answers_under, check_routing
@@ -22,6 +23,7 @@ from moe.evaluate.side_by_side import comparison_text
 from moe.files import write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance
+from moe.routing import asks_somebody
 from moe.run_files import StoredRun, read_run
 from moe.train.checkpoint import CheckpointStore
 from moe.train.devices import choose_strategy, on_one_device
@@ -56,10 +58,13 @@ def evaluate(config: EvalConfig) -> int:
     names, top_k = _asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
     if names:
-        found, answers = _route(workspace, mixture, split, names, top_k, config.batch_size)
+        found, answers = _route(workspace, mixture, split, names, top_k, config)
     else:
         alone = summary.evaluate_parts(mixture, split, workspace.groups, parts)
-        found, answers = {"parts": alone, "routings": {}, "routed_against_dense": {}}, {}
+        found, answers = (
+            {"parts": alone, "routings": {}, "routed_against_dense": {}, "gate_threshold": 0.0},
+            {},
+        )
     evaluation = {
         "split": config.eval_split,
         "dataset": workspace.source.name,
@@ -71,6 +76,7 @@ def evaluate(config: EvalConfig) -> int:
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),
         "top_k": top_k if "topk" in names else None,
+        "gate_threshold": config.gate_threshold,
         **found,
         **provenance(),
     }
@@ -126,6 +132,11 @@ def _asked_routings(
         return (), 0
     model = workspace.config.model
     names = config.routing or (model.routing,)
+    if config.gate_threshold and "soft" not in names:
+        raise UserError(
+            f"--gate_threshold={config.gate_threshold}: is for --routing=soft, not "
+            f"{', '.join(names)}."
+        )
     if config.top_k and "topk" not in names:
         raise UserError(f"--top_k={config.top_k}: is for --routing=topk, not {', '.join(names)}.")
     top_k = config.top_k or (model.top_k if model.routing == "topk" else DEFAULT_TOP_K)
@@ -146,10 +157,10 @@ def _route(
     split: Split,
     names: Sequence[str],
     top_k: int,
-    batch_size: int,
+    config: EvalConfig,
 ) -> tuple[dict[str, Any], dict[str, Answers]]:
     """What is found on `split` under the given routings, and the answers themselves."""
-    dense = predict_dense(mixture, split, batch_size)
+    dense = predict_dense(mixture, split, config.batch_size)
     answers = {
         name: answers_under(
             name,
@@ -160,16 +171,17 @@ def _route(
             group_of_class=mixture.group_of_class,
             blends=mixture.blends,
             top_k=top_k,
+            gate_threshold=config.gate_threshold,
             seed=workspace.config.train.seed,
         )
         for name in names
     }
     differences = {}
-    for name in ("hard", "topk"):
-        if name not in answers:
-            continue
-        router = make_router(name, top_k)
-        routed = predict_routed(mixture, split, batch_size, router.evaluate, router.execute)
+    for name in names:
+        if name not in ROUTINGS or (name == "soft" and not config.gate_threshold):
+            continue  # nothing of it is routed
+        router = make_router(name, top_k, gate_threshold=config.gate_threshold)
+        routed = predict_routed(mixture, split, config.batch_size, router.evaluate)
         gap = np.abs(np.exp(routed.log_probs) - np.exp(answers[name].log_probs))
         differences[name] = float(gap.max())
     favourite = dense.gate_log_probs.argmax(axis=1)
@@ -182,8 +194,18 @@ def _route(
             for name, under in answers.items()
         },
         "routed_against_dense": differences,
+        "experts_per_example": _experts_run(dense, config.gate_threshold)
+        if config.gate_threshold
+        else None,
     }
     return found, answers
+
+
+def _experts_run(dense: Dense, gate_threshold: float) -> float:
+    """How many experts soft routing runs for an example, on average."""
+    router = make_router("soft", gate_threshold=gate_threshold)
+    chosen = router.evaluate.choose(tf.constant(dense.gate_log_probs))
+    return float(tf.reduce_sum(tf.cast(asks_somebody(chosen), tf.float32))) / len(chosen[0])
 
 
 def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> dict[str, Any]:

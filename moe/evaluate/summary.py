@@ -26,7 +26,7 @@ def evaluate_mixture(
     mixture: MixtureOfExperts, split: Split, router: Router
 ) -> tuple[dict[str, Any], Answers]:
     """Runs the mixture as it would be served and sums it up."""
-    answers = predict_routed(mixture, split, BATCH_SIZE, router.evaluate, router.execute)
+    answers = predict_routed(mixture, split, BATCH_SIZE, router.evaluate)
     return summarize(answers, split), answers
 
 

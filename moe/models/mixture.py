@@ -5,6 +5,8 @@ Thin over `moe.routing`; axes as in `moe.types`.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
@@ -20,25 +22,54 @@ Choose = Callable[[tf.Tensor], Routing]
 NOTHING: frozenset[str] = frozenset()
 
 
+class Way(NamedTuple):
+    """How a batch goes through the experts.
+
+    Attributes:
+      choose: from `<float32>[S, E]` gate log-probabilities to a `Routing`.
+      execute: `routing.run_dense`, `run_routed` (only the chosen experts run) or `run_fixed`.
+    """
+
+    choose: Choose
+    execute: Callable
+
+
 class Router(NamedTuple):
     """How a mixture routes.
 
     Attributes:
-      train, evaluate: from `<float32>[S, E]` gate log-probabilities to a `Routing`.
-      execute: `routing.run_routed` (only the chosen experts run) or `routing.run_dense`.
+      train, evaluate: the two ways.
       sampled: whether training draws the one expert at random from the gate.
     """
 
-    train: Choose
-    evaluate: Choose
-    execute: Callable
+    train: Way
+    evaluate: Way
     sampled: bool = False
 
 
-def make_router(name: str, top_k: int = 1) -> Router:
-    """The router behind `--routing`; `topk` with one expert is `hard`."""
+def make_router(
+    name: str,
+    top_k: int = 1,
+    *,
+    capacity_factor: float | None = None,
+    gate_threshold: float = 0.0,
+) -> Router:
+    """The router behind `--routing`; `topk` with one expert is `hard`.
+
+    Args:
+      name: `soft`, `hard` or `topk`.
+      top_k: K of `topk`.
+      capacity_factor: where given, training runs in fixed shapes and drops what exceeds them.
+      gate_threshold: at evaluation, soft routing spares experts that the gate gives less.
+    """
     if name == "soft":
-        return Router(routing.route_soft, routing.route_soft, routing.run_dense)
+        if not gate_threshold:
+            return Router(EVERYONE, EVERYONE)
+
+        def above(gate_log_probs: tf.Tensor) -> Routing:
+            return routing.route_above(gate_log_probs, gate_threshold)
+
+        return Router(EVERYONE, Way(above, routing.run_routed))
     if name == "hard" or top_k == 1:
 
         def sample(gate_log_probs: tf.Tensor) -> Routing:
@@ -46,12 +77,29 @@ def make_router(name: str, top_k: int = 1) -> Router:
             uniform = randomness.example_uniform(size, num_experts)
             return routing.route_sampled(gate_log_probs, uniform)
 
-        return Router(sample, routing.route_hard, routing.run_routed, sampled=True)
+        alone = Way(routing.route_hard, routing.run_routed)
+        return Router(routed_way(sample, capacity_factor), alone, sampled=True)
 
     def best(gate_log_probs: tf.Tensor) -> Routing:
         return routing.route_top_k(gate_log_probs, top_k)
 
-    return Router(best, best, routing.run_routed)
+    return Router(routed_way(best, capacity_factor), Way(best, routing.run_routed))
+
+
+def routed_way(choose: Choose, capacity_factor: float | None = None) -> Way:
+    """Runs the chosen experts only: in shapes as they come, or fixed ones with a limit."""
+    if capacity_factor is None:
+        return Way(choose, routing.run_routed)
+
+    def limited(gate_log_probs: tf.Tensor) -> Routing:
+        chosen = choose(gate_log_probs)
+        return routing.limit_capacity(chosen, gate_log_probs.shape[1], capacity_factor)
+
+    return Way(limited, functools.partial(routing.run_fixed, factor=capacity_factor))
+
+
+EVERYONE = Way(routing.route_soft, routing.run_dense)
+"""Soft routing, the only one that needs no decision."""
 
 
 class MixtureOfExperts(keras.Model):
@@ -153,8 +201,7 @@ class MixtureOfExperts(keras.Model):
     def forward(
         self,
         features: tf.Tensor,
-        choose: Choose,
-        execute: Callable = routing.run_dense,
+        way: Way = EVERYONE,
         train_parts: Collection[str] = NOTHING,
         reference: bool = True,
     ) -> MixtureOutput:
@@ -162,23 +209,22 @@ class MixtureOfExperts(keras.Model):
 
         Args:
           features: `[S, ...]`, raw.
-          choose: the routing decision, from `[S, E]` gate log-probabilities.
-          execute: `routing.run_routed` or `routing.run_dense`.
+          way: who is asked, and how they are run.
           train_parts: names of the networks that run in training mode.
           reference: also run a baseline that no answer depends on (`--boost=none`).
         """
         x = self.standardize(features)
         gate_logits = self.gate_logits(x, "gate" in train_parts)
         gate_log_probs = routing.gate_log_probabilities(gate_logits)
-        chosen = choose(gate_log_probs)
+        chosen = way.choose(gate_log_probs)
         baseline = None
         if self.baseline is not None and (self.blends or reference):
             baseline = self.baseline_log_probs(x, "baseline" in train_parts)
         branches = [self._branch(e, train_parts) for e in range(self.num_experts)]
         inputs = [x, baseline] if self.blends else [x]
-        outputs = execute(chosen, inputs, branches, [self.num_classes] * (1 + self.blends))
+        outputs = way.execute(chosen, inputs, branches, [self.num_classes] * (1 + self.blends))
         expert_log_probs, blend_log_probs = outputs[0], outputs[-1]
-        best = routing.pool(chosen, blend_log_probs)
+        best = routing.pool(chosen, blend_log_probs, self._fallback(gate_log_probs, baseline))
         log_probs = best
         if self.group_of_class is not None and not self.blends:
             log_probs = routing.pool_spread(
@@ -194,6 +240,13 @@ class MixtureOfExperts(keras.Model):
             blend_log_probs=blend_log_probs,
             baseline_log_probs=baseline,
         )
+
+    def _fallback(self, gate_log_probs: tf.Tensor, baseline: tf.Tensor | None) -> tf.Tensor:
+        """What answers where every chosen expert was full: the baseline, else a shrug."""
+        if baseline is not None:
+            return baseline
+        shape = [tf.shape(gate_log_probs)[0], self.num_classes]
+        return tf.fill(shape, -math.log(self.num_classes))
 
     def _branch(self, e: int, train_parts: Collection[str]) -> Callable:
         """What expert `e` does to the rows that it is given."""
@@ -212,4 +265,4 @@ class MixtureOfExperts(keras.Model):
     def call(self, features, training: bool = False):
         """Soft class probabilities, `<float32>[S, L]`: the model inside any other Keras model."""
         train_parts = frozenset(self.parts()) if training else NOTHING
-        return tf.exp(self.forward(features, routing.route_soft, train_parts=train_parts).log_probs)
+        return tf.exp(self.forward(features, train_parts=train_parts).log_probs)

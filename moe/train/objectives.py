@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from moe import losses, routing
 from moe.config import Config, LossConfig
-from moe.models.mixture import MixtureOfExperts, Router, make_router
+from moe.models.mixture import MixtureOfExperts, Router, make_router, routed_way
 from moe.taxonomy import Groups
 from moe.train.stages import Stage
 from moe.types import Batch, MixtureOutput
@@ -81,24 +81,21 @@ class BlendObjective:
 
     metric_names = ("loss", "accuracy", "examples")
 
-    def __init__(self, mixture: MixtureOfExperts) -> None:
+    def __init__(self, mixture: MixtureOfExperts, capacity_factor: float | None) -> None:
         self._mixture = mixture
+        self._train_way = routed_way(routing.route_hard, capacity_factor)
         self._parts = frozenset(f"combiner_{e}" for e in range(mixture.num_experts))
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
-        output = self._forward(batch, self._parts)
+        output = self._mixture.forward(batch.features, self._train_way, self._parts)
         judged = _judge(output.log_probs, batch.label)
         sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
-        load = routing.expert_counts(output.routing.expert_index, self._mixture.num_experts)
+        load = routing.expert_counts(output.routing, self._mixture.num_experts)
         return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=load)
 
     def evaluate(self, batch: Batch) -> Judgement:
-        return _judge(self._forward(batch, frozenset()).log_probs, batch.label)
-
-    def _forward(self, batch: Batch, parts: frozenset[str]) -> MixtureOutput:
-        return self._mixture.forward(
-            batch.features, routing.route_hard, routing.run_routed, train_parts=parts
-        )
+        output = self._mixture.forward(batch.features, routed_way(routing.route_hard))
+        return _judge(output.log_probs, batch.label)
 
 
 class JointObjective:
@@ -122,6 +119,7 @@ class JointObjective:
         "balance_loss",
         "accuracy",
         "gate_accuracy",
+        "dropped",
         "examples",
     )
 
@@ -138,9 +136,7 @@ class JointObjective:
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
-        output = self._mixture.forward(
-            batch.features, self._router.train, self._router.execute, self._parts
-        )
+        output = self._mixture.forward(batch.features, self._router.train, self._parts)
         favourite = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
         own = batch.group if self._named else favourite
         zeros = tf.zeros_like(batch.weight)
@@ -166,17 +162,20 @@ class JointObjective:
         total += weights.balance_loss * balance  # spread over the examples, so that it adds up
         correct = tf.cast(output.answer == batch.label, tf.float32)
         gate_correct = tf.cast(favourite == batch.group, tf.float32)
+        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
+        whole_batch = tf.fill(tf.shape(zeros), balance)
         sums = _sums(
-            [total, *terms, tf.fill(tf.shape(zeros), balance), correct, gate_correct], batch.weight
+            [total, *terms, whole_batch, correct, gate_correct, 1 - tf.reduce_mean(asked, axis=1)],
+            batch.weight,
         )
         return Outcome(
             loss=sums[0] / global_batch_size,
             sums=sums,
-            load=routing.expert_counts(output.routing.expert_index, self._mixture.num_experts),
+            load=routing.expert_counts(output.routing, self._mixture.num_experts),
         )
 
     def evaluate(self, batch: Batch) -> Judgement:
-        output = self._mixture.forward(batch.features, self._router.evaluate, self._router.execute)
+        output = self._mixture.forward(batch.features, self._router.evaluate)
         return Judgement(
             correct=output.answer == batch.label,
             nll=losses.cross_entropy(output.log_probs, batch.label),
@@ -184,7 +183,7 @@ class JointObjective:
 
     def _balance(self, output: MixtureOutput, favourite: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         """The load-balancing loss of the global batch: sums first, over replicas, then product."""
-        counts = routing.expert_counts(favourite[:, tf.newaxis], self._mixture.num_experts)
+        counts = routing.expert_counts(routing.route_to(favourite), self._mixture.num_experts)
         importance = tf.reduce_sum(tf.exp(output.gate_log_probs) * weight[:, tf.newaxis], axis=0)
         replica = tf.distribute.get_replica_context()
         counts, importance = replica.all_reduce(tf.distribute.ReduceOp.SUM, [counts, importance])
@@ -201,9 +200,10 @@ def _mixture_loss(router: Router, name: str, num_classes: int) -> Callable:
                 fallback = tf.fill(tf.shape(label), -tf.math.log(float(num_classes)))
             else:
                 fallback = losses.pick(output.baseline_log_probs, label)
+            expert = losses.pick(output.blend_log_probs[:, 0], label)
             return losses.sampled_likelihood_loss(
                 losses.pick(output.gate_log_probs, chosen),
-                losses.pick(output.blend_log_probs[:, 0], label),
+                tf.where(routing.answered(output.routing), expert, fallback),
                 fallback,
             )
 
@@ -240,10 +240,14 @@ def make_objective(
     stage: Stage, mixture: MixtureOfExperts, config: Config, groups: Groups
 ) -> Objective:
     """The objective of a stage's kind."""
+    # Only XLA needs shapes that are known beforehand.
+    capacity_factor = config.train.capacity_factor if config.runtime.jit_compile else None
     if stage.kind == "joint":
-        router = make_router(config.model.routing, config.model.top_k)
+        router = make_router(
+            config.model.routing, config.model.top_k, capacity_factor=capacity_factor
+        )
         return JointObjective(mixture, router, config.loss, groups.named)
     if stage.kind == "blend":
-        return BlendObjective(mixture)
+        return BlendObjective(mixture, capacity_factor)
     (part,) = stage.parts
     return PartObjective(mixture, part)

@@ -160,3 +160,16 @@ def test_a_mixture_beside_a_baseline_and_another_mixture(trained, copy_of, capsy
         gap = runs[test["a"]]["test"]["accuracy"] - runs[test["b"]]["test"]["accuracy"]
         assert (test["only_a"] - test["only_b"]) / TEST == pytest.approx(gap)
     assert "expert sharp %" in capsys.readouterr().out
+
+
+def test_soft_routing_spares_experts_below_a_threshold(copy_of, capsys):
+    workdir = copy_of("soft")
+    everyone = _evaluate(workdir, "soft")
+    assert everyone["experts_per_example"] is None
+    spared = _evaluate(workdir, "soft", gate_threshold=0.34)
+    assert 1 <= spared["experts_per_example"] < 3
+    assert "run for an example" in capsys.readouterr().out
+    assert spared["routed_against_dense"]["soft"] < 1e-5
+    assert _evaluate(workdir, "soft", gate_threshold=1.0)["experts_per_example"] == 1.0
+    with pytest.raises(UserError, match=r"--gate_threshold=0.5: is for --routing=soft, not hard"):
+        _evaluate(workdir, "hard", gate_threshold=0.5)

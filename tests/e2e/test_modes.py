@@ -34,6 +34,7 @@ MIXTURES = [
     ("separate", {"routing": "hard", "baseline_backbone": "tiny", "expert_backbone": "deep"}),
     ("separate", {"expert_head": "group", "baseline": False}),
     ("staged", {"boost": "scalar"}),
+    ("staged", {"routing": "hard", "jit_compile": True}),
 ]
 
 
@@ -57,6 +58,16 @@ def test_a_mixture_trains_and_reports(toy, tmp_path, mode, flags):
         np.testing.assert_allclose(predictions["gate_probabilities"].sum(axis=1), 1, atol=1e-5)
         accuracy = (predictions["answer"] == predictions["label"]).mean()
         assert results["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(("factor", "full"), [(0.5, True), (3.0, False)])
+def test_what_fixed_shapes_drop_is_counted(toy, tmp_path, factor, full):
+    flags = {"routing": "hard", "jit_compile": True, "capacity_factor": factor}
+    assert run.train(toy_config(tmp_path, groups="none:3", **flags)) == 0
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    dropped = [row["dropped"] for row in rows if row["split"] == "train"]
+    # Room for half of the examples at most, however even the gate; or for all, however uneven.
+    assert all((share >= 0.5) == full and (share > 0) == full for share in dropped)
 
 
 @pytest.mark.parametrize("mode", ["baseline", "gate", "experts"])

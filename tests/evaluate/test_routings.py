@@ -164,7 +164,7 @@ def test_dense_answers_and_the_running_mixture_agree(kind, name):
     _, mixture, split, _ = kind
     router = make_router(name, 2 if name == "topk" else 1)
     # 11 examples in batches of 4: the last one is padded.
-    served = predict_routed(mixture, split, 4, router.evaluate, router.execute)
+    served = predict_routed(mixture, split, 4, router.evaluate)
     made = under_dense(kind, name)
     np.testing.assert_allclose(served.log_probs, made.log_probs, atol=1e-4)
     for column in ("answer", "expert"):

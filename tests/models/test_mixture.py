@@ -12,7 +12,7 @@ from moe.config import Config, LossConfig, ModelConfig, TrainConfig
 from moe.models import backbones
 from moe.models.build import build_mixture
 from moe.models.layers import Dropout
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts, Way, make_router
 from moe.taxonomy import Groups
 from moe.train.objectives import JointObjective
 from moe.types import Batch
@@ -38,6 +38,7 @@ ROUTERS = {
     "soft": make_router("soft"),
     "hard": make_router("hard"),
     "top 2": make_router("topk", 2),
+    "soft above .3": make_router("soft", gate_threshold=0.3),
 }
 
 
@@ -74,25 +75,32 @@ def mixtures():
 
 def answer(mixture, router, features=FEATURES, **options):
     router = ROUTERS[router]
-    return mixture.forward(tf.constant(features), router.evaluate, router.execute, **options)
+    return mixture.forward(tf.constant(features), router.evaluate, **options)
 
 
 def probabilities(log_probs):
     return np.exp(np.asarray(log_probs, np.float64))
 
 
+def of_slots(output, log_probs):
+    """The rows of `[S, K, L]` that somebody was asked for."""
+    return tf.boolean_mask(log_probs, routing.asks_somebody(output.routing))
+
+
 @pytest.mark.parametrize("router", ROUTERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_distribution_sums_to_1(mixtures, kind, router):
     output = answer(mixtures[kind], router)
-    distributions = [output.log_probs, output.gate_log_probs, output.expert_log_probs]
-    distributions += [output.blend_log_probs, output.routing.log_weights]
+    distributions = [output.log_probs, output.gate_log_probs, output.routing.log_weights]
+    distributions += [
+        of_slots(output, each) for each in (output.expert_log_probs, output.blend_log_probs)
+    ]
     if output.baseline_log_probs is not None:
         distributions.append(output.baseline_log_probs)
     for log_probs in distributions:
         assert log_probs.dtype == tf.float32
         np.testing.assert_allclose(probabilities(log_probs).sum(axis=-1), 1, atol=1e-5)
-    chosen = {"soft": E, "hard": 1, "top 2": 2}[router]
+    chosen = {"hard": 1, "top 2": 2}.get(router, E)
     assert output.log_probs.shape == (S, L)
     assert output.answer.shape == (S,)
     assert output.routing.expert_index.shape == (S, chosen)
@@ -117,13 +125,16 @@ def test_an_answer_does_not_depend_on_batch_mates(mixtures, kind, router):
 @pytest.mark.parametrize("router", ROUTERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_running_the_chosen_experts_equals_running_all(mixtures, kind, router):
-    choose = ROUTERS[router].evaluate
+    choose = ROUTERS[router].evaluate.choose
     outputs = [
-        mixtures[kind].forward(FEATURES, choose, execute)
+        mixtures[kind].forward(FEATURES, Way(choose, execute))
         for execute in (routing.run_routed, routing.run_dense)
     ]
-    for name in ("log_probs", "expert_log_probs", "blend_log_probs", "answer"):
+    for name in ("log_probs", "answer"):
         routed, dense = (getattr(output, name) for output in outputs)
+        np.testing.assert_allclose(routed, dense, atol=1e-5, rtol=1e-5)
+    for name in ("expert_log_probs", "blend_log_probs"):
+        routed, dense = (of_slots(output, getattr(output, name)) for output in outputs)
         np.testing.assert_allclose(routed, dense, atol=1e-5, rtol=1e-5)
 
 
@@ -251,7 +262,7 @@ def test_only_the_parts_that_train_run_in_training_mode(part):
 
     def run(parts):
         with randomness.key_scope(tf.constant([1, 2])):
-            return mixture.forward(FEATURES, routing.route_soft, train_parts=parts)
+            return mixture.forward(FEATURES, train_parts=parts)
 
     plain, trained = run(frozenset()), run(frozenset([part]))
     index = {"expert_1": 1, "combiner_2": 2}.get(part, 0)
@@ -314,7 +325,7 @@ def test_hard_routing_samples_in_training_and_takes_the_favourite_at_evaluation(
 
     def drawn(key):
         with randomness.key_scope(tf.constant(key)):
-            return mixture.forward(many, router.train, router.execute).routing.expert_index.numpy()
+            return mixture.forward(many, router.train).routing.expert_index.numpy()
 
     first = drawn([1, 2])
     np.testing.assert_array_equal(first, drawn([1, 2]))
@@ -418,7 +429,8 @@ def test_half_precision_still_gives_float32_distributions(policy, router):
     mixture = built(policy)
     assert mixture.expert_0.layers[2].compute_dtype == policy.removeprefix("mixed_")
     output = answer(mixture, router, FEATURES * 100)
-    for log_probs in (output.log_probs, output.gate_log_probs, output.blend_log_probs):
+    asked = of_slots(output, output.blend_log_probs)
+    for log_probs in (output.log_probs, output.gate_log_probs, asked):
         assert log_probs.dtype == tf.float32
         np.testing.assert_allclose(probabilities(log_probs).sum(axis=-1), 1, atol=1e-5)
 
