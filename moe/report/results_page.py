@@ -16,6 +16,7 @@ from typing import Any
 from moe.files import read_json
 
 _FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "results"
+_AGREEMENT = "group_normalized_mutual_information"
 Results = Mapping[str, Any]
 
 _INTRODUCTION = """\
@@ -54,6 +55,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
     experts = list(dict.fromkeys(name for runs in named for name in runs[0]["groups"]))
     header = ["run", "mode", "routing", "seeds", "mixture", "NLL", "ECE", "baseline", "gate"]
     header += [f"expert {name}" for name in experts]
+    header.append("NMI of expert and group")
 
     def row(name: str, runs: Sequence[Results]) -> list[str]:
         def part(*keys: str) -> str:
@@ -70,6 +72,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
             part("baseline"),
             part("gate"),
             *(part("experts", expert) for expert in experts),
+            _spread(runs, lambda run: run["routing_metrics"].get(_AGREEMENT), 1, 3),
         ]
 
     return _table(header, [row(name, runs) for name, runs in results.items()])

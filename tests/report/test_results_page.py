@@ -17,6 +17,7 @@ def _run(seed: int, accuracy: float) -> dict:
         "groups": ["a", "b"],
         "test": {"accuracy": accuracy, "nll": 0.5, "ece": 0.1},
         "parts": {"gate": {"accuracy": 0.9}, "experts": {"a": {"accuracy": 0.8}}},
+        "routing_metrics": {"group_normalized_mutual_information": 0.7},
         "params": {"total": 1000},
         "macs_per_example": {"active": 2000},
         "macs_spent": 3e15,
