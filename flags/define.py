@@ -170,6 +170,11 @@ def _training(values: flags.FlagValues) -> None:
     define.float("learning_rate", "Peak learning rate.")
     define.string("schedule", f"{', '.join(config.SCHEDULES)}.")
     define.float("weight_decay", "Decoupled weight decay.")
+    define.integer(
+        "accumulate",
+        "Slices that a batch is run in, one after the other, before the weights change once: a "
+        "batch that would not fit into memory. Statistics of a batch become those of a slice.",
+    )
     define.float(
         "capacity_factor",
         "With --jit_compile, a routed expert takes at most this many times its fair share of a "

@@ -91,6 +91,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     weight_decay: float = 0.0
+    accumulate: int = 1
     capacity_factor: float = 1.25
     seed: int = 0
 
@@ -273,7 +274,10 @@ def validate(config: Config) -> None:
     for section, names in (
         (data, ("train_examples",)),
         (model, ("top_k", "gate_temperature")),
-        (train, ("epochs", "steps", "batch_size", "learning_rate", "capacity_factor")),
+        (
+            train,
+            ("epochs", "steps", "batch_size", "learning_rate", "accumulate", "capacity_factor"),
+        ),
         (runtime, ("cpu_replicas", "steps_per_loop", "checkpoint_seconds", "keep")),
     ):
         for name in names:

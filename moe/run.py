@@ -54,7 +54,14 @@ def train(config: Config) -> int:
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
     replicas = strategy.num_replicas_in_sync
-    check_examples(stages, workspace.train, workspace.validation, config.train.batch_size, replicas)
+    check_examples(
+        stages,
+        workspace.train,
+        workspace.validation,
+        config.train.batch_size,
+        replicas,
+        config.train.accumulate,
+    )
     if replicas > 1:
         routed = config.model.routing != "soft" and stages[-1].kind == "joint"
         check_replicas(mixture.parts(), routed)

@@ -26,12 +26,12 @@ class Outcome(NamedTuple):
       loss: `<float32>[]`, to be summed over replicas.
       sums: `<float32>[M]`, one a metric name: sums over the replica's examples. The last one is
         the number of examples.
-      load: `<float32>[E]`, assignments of each expert, or None where every part always learns.
+      load: `<float32>[E]`, assignments of each expert; `[0]` where every part always learns.
     """
 
     loss: tf.Tensor
     sums: tf.Tensor
-    load: tf.Tensor | None
+    load: tf.Tensor
 
 
 class Judgement(NamedTuple):
@@ -65,7 +65,7 @@ class PartObjective:
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         judged = self._judge(batch, training=True)
         sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
-        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=None)
+        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=tf.zeros([0]))
 
     def evaluate(self, batch: Batch) -> Judgement:
         return self._judge(batch, training=False)
@@ -225,9 +225,14 @@ def _sums(columns: list[tf.Tensor], weight: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.reduce_sum(c * weight) for c in (*columns, tf.ones_like(weight))])
 
 
-def active_parts(load: tf.Tensor | None, parts: Mapping[str, object]) -> dict[str, tf.Tensor]:
-    """For every expert and combiner, whether it got an example in this step: `<bool>[]`."""
-    if load is None:
+def active_parts(load: tf.Tensor, parts: Mapping[str, object]) -> dict[str, tf.Tensor]:
+    """For every expert and combiner, whether it got an example in this step: `<bool>[]`.
+
+    Args:
+      load: as in `Outcome`.
+      parts: by name.
+    """
+    if load.shape[0] == 0:
         return {}
     return {
         part: load[int(part.rpartition("_")[2])] > 0

@@ -123,6 +123,7 @@ class StageRun:
             global_batch_size=self._batch_size,
             loss_scale=self._loss_scale,
             seed_states=foreign_seed_states(self._context.mixture),
+            accumulate=config.train.accumulate,
             jit_compile=bool(config.runtime.jit_compile),
         )
         loop = make_train_loop(step, len(self._objective.metric_names))

@@ -64,16 +64,26 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
 
 
 def check_examples(
-    stages: Sequence[Stage], train: Split, validation: Split, batch_size: int, replicas: int
+    stages: Sequence[Stage],
+    train: Split,
+    validation: Split,
+    batch_size: int,
+    replicas: int,
+    accumulate: int = 1,
 ) -> None:
     """Refuses what would otherwise stop a later stage, hours after the start.
 
     Raises:
-      UserError: the replicas cannot share a batch evenly, a stage has less than one batch to train
+      UserError: replicas or slices cannot share a batch evenly, a stage has less than one batch to train
         on, or nothing to validate on.
     """
     if batch_size % replicas:
         raise UserError(f"--batch_size={batch_size}: {replicas} replicas cannot share it evenly.")
+    if batch_size // replicas % accumulate:
+        raise UserError(
+            f"--batch_size={batch_size}: cannot be cut into --accumulate={accumulate} equal slices"
+            f" on each of {replicas} devices."
+        )
     for stage in stages:
         examples = train.size_of_group(stage.group)
         if examples < batch_size:

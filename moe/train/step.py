@@ -24,6 +24,7 @@ def make_train_step(
     global_batch_size: int,
     loss_scale: LossScale,
     seed_states: tuple[tf.Variable, ...] = (),
+    accumulate: int = 1,
     jit_compile: bool = False,
 ) -> Step:
     """The step of a stage, to be traced inside the loop.
@@ -37,6 +38,8 @@ def make_train_step(
       loss_scale: what float16 needs.
       seed_states: seed variables of foreign stochastic layers; set anew in every step, so that
         their draws depend on the step and not on history.
+      accumulate: slices of the batch that are run one after the other, their gradients added up:
+        the memory of a slice, the update of the whole batch.
       jit_compile: compile loss and gradients with XLA; on a single replica only, because losses
         that need sums over replicas cannot be compiled apart.
 
@@ -58,6 +61,8 @@ def make_train_step(
 
     if jit_compile:
         gradients_of = tf.function(gradients_of, jit_compile=True, autograph=False)
+    if accumulate > 1:
+        gradients_of = _in_slices(gradients_of, accumulate)
 
     def on_replica(batch: Batch, step: tf.Tensor):
         replica = tf.distribute.get_replica_context()
@@ -70,7 +75,7 @@ def make_train_step(
         gradients, sums = replica.all_reduce(sum_up, (gradients, sums))
         gradients, usable = loss_scale.unscale(gradients)
         sums = loss_scale.count(usable, sums)
-        return gradients, usable, sums, None if load is None else replica.all_reduce(sum_up, load)
+        return gradients, usable, sums, replica.all_reduce(sum_up, load)
 
     def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:
         gradients, usable, sums, load = strategy.run(on_replica, args=(batch, step))
@@ -78,10 +83,33 @@ def make_train_step(
         def first(value):  # after the sum over replicas all have the same
             return strategy.experimental_local_results(value)[0]
 
-        active = active_parts(None if load is None else first(load), optimizers)
+        active = active_parts(first(load), optimizers)
         loss_scale.apply(
             first(usable), lambda: apply_active(optimizers, strategy, gradients, active, step)
         )
         return first(sums)
 
     return step_fn
+
+
+def _in_slices(gradients_of: Callable, slices: int) -> Callable:
+    """`gradients_of` over equal slices of a batch, one after the other; every result is a sum."""
+
+    def in_slices(batch: Batch, step_key: tf.Tensor, number: tf.Tensor | int):
+        parts = [tf.reshape(c, [slices, -1, *c.shape[1:]]) for c in batch]
+
+        def one(n: tf.Tensor):
+            piece = Batch(*(part[n] for part in parts))
+            # Masks and draws of their own for every slice.
+            return gradients_of(piece, randomness.fold(step_key, n), number)
+
+        def add(n: tf.Tensor, so_far):
+            return n + 1, tf.nest.map_structure(tf.add, so_far, one(n))
+
+        # Not in parallel: that would need the memory that is to be saved.
+        _, total = tf.while_loop(
+            lambda n, so_far: n < slices, add, (1, one(tf.constant(0))), parallel_iterations=1
+        )
+        return total
+
+    return in_slices

@@ -35,6 +35,7 @@ MIXTURES = [
     ("separate", {"expert_head": "group", "baseline": False}),
     ("staged", {"boost": "scalar"}),
     ("staged", {"routing": "hard", "jit_compile": True}),
+    ("joint", {"routing": "hard", "accumulate": 2, "expert_backbone": "tiny"}),
 ]
 
 

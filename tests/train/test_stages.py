@@ -75,3 +75,10 @@ def test_every_stage_is_checked_before_the_first_one_trains(train, validation, r
 def test_a_group_that_no_stage_needs_may_be_small():
     stages = stages_of(Config(mode="joint"), GROUPS, PARTS)
     check_examples(stages, _split(8, 1), _split(1, 0), 8, 1)
+
+
+def test_slices_must_be_equal_on_every_replica():
+    stages = stages_of(Config(mode="joint"), GROUPS, PARTS)
+    check_examples(stages, _split(8, 8), _split(1, 1), 8, 2, accumulate=4)
+    with pytest.raises(UserError, match="cannot be cut into --accumulate=3 equal slices"):
+        check_examples(stages, _split(8, 8), _split(1, 1), 8, 2, accumulate=3)
