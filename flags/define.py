@@ -202,6 +202,7 @@ def _runtime(values: flags.FlagValues) -> None:
         "Steps on the device between two looks of Python. Default: about a second's worth.",
     )
     define.boolean("jit_compile", "Compile loss and gradients with XLA. Default: no.")
+    define.boolean("profile", "Profile one loop for TensorBoard, into WORKDIR/tensorboard.")
     define.float("checkpoint_seconds", "Longest time between checkpoints.")
     define.integer("checkpoint_steps", "Also save every N steps; 0: no.")
     define.integer("keep", "How many checkpoints to keep.")

@@ -107,6 +107,7 @@ class RuntimeConfig:
     precision: str = _free("auto")
     steps_per_loop: int | None = _free(None)
     jit_compile: bool | None = _free(None)
+    profile: bool = _free(False)
     checkpoint_seconds: float = _free(60.0)
     checkpoint_steps: int = _free(0)
     keep: int = _free(2)

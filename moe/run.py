@@ -6,7 +6,6 @@ import datetime
 import os
 import pathlib
 import shutil
-import time
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,11 @@ from moe.models.mixture import MixtureOfExperts, make_router
 from moe.models.normalization import check_replicas
 from moe.provenance import continue_command, evaluate_command, provenance
 from moe.run_files import read_results, read_run
+from moe.train.accounts import accounts
 from moe.train.checkpoint import CheckpointStore
-from moe.train.context import Context, Data, Meter
+from moe.train.context import Context, Data
 from moe.train.devices import choose_strategy
+from moe.train.meter import Meter
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter
 from moe.train.signals import StopTraining, stop_on_signals
@@ -43,6 +44,7 @@ def train(config: Config) -> int:
     Raises:
       UserError: something the user can mend.
     """
+    meter = Meter()
     strategy = choose_strategy(config.runtime)
     precision = choose_precision(config.runtime.precision)
     workspace = open_workspace(config)
@@ -90,7 +92,6 @@ def train(config: Config) -> int:
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
     mixture.standardize.fit(workspace.train.examples.features)
-    started = time.perf_counter()
     with stop_on_signals() as stop:
         context = Context(
             config,
@@ -102,6 +103,8 @@ def train(config: Config) -> int:
             CheckpointStore(workdir / "checkpoints", config.runtime.keep),
             reporter,
             stop,
+            meter,
+            workdir / "tensorboard" if config.runtime.profile else None,
         )
         try:
             finished = train_stages(context, stages)
@@ -115,9 +118,9 @@ def train(config: Config) -> int:
             1, model_variables(mixture, parts), {"parts": parts}
         )
         results = _evaluate(workspace, mixture, stages, workdir)
-    results |= _accounts(config, mixture, finished, context.meter)
+    results |= accounts(context, finished)
     results |= {"precision": precision.policy, "seed": config.train.seed, **facts}
-    results["wall_seconds"] = time.perf_counter() - started
+    results["wall_seconds"] = meter.seconds_since_start()
     write_json(workdir / "results.json", results)
     reporter.close()
     _print_results(results, workdir)
@@ -222,43 +225,6 @@ def _evaluate(
         "test": on_test,
         "parts": summary.evaluate_parts(mixture, test, groups, parts, answers.expert),
         "routing_metrics": spread,
-    }
-
-
-def _accounts(
-    config: Config, mixture: MixtureOfExperts, finished: list[dict[str, Any]], meter: Meter
-) -> dict[str, Any]:
-    """What the run cost: time, parameters, MACs, speed."""
-    chosen = {"soft": mixture.num_experts, "hard": 1, "topk": config.model.top_k}
-    num_chosen = chosen[config.model.routing]
-    costs = cost.part_costs(mixture)
-    active = cost.active_cost(mixture, num_chosen)
-    if config.mode == "baseline":  # answers alone
-        active = costs["baseline"]
-        costs = {"baseline": active}
-    examples = sum(stage["examples"] for stage in finished)
-    seconds = sum(stage["seconds"] for stage in finished)
-    for stage in finished:
-        routed = 1 if stage["kind"] == "blend" else num_chosen
-        stage["macs"] = stage["examples"] * cost.stage_macs(
-            mixture, stage["kind"], stage["parts"], routed
-        )
-    return {
-        "epochs": sum(stage["epochs"] for stage in finished),
-        "stages": finished,
-        "train_seconds": seconds,
-        "compile_seconds": meter.compile_seconds,
-        "params": {
-            "total": sum(c.parameters for c in costs.values()),
-            "active": active.parameters,
-        },
-        "macs_per_example": {"total": sum(c.macs for c in costs.values()), "active": active.macs},
-        "macs_spent": sum(stage["macs"] for stage in finished),
-        "throughput": {
-            "examples_per_second": examples / seconds if seconds else None,
-            "step_ms_p50": meter.step_milliseconds(50),
-            "step_ms_p95": meter.step_milliseconds(95),
-        },
     }
 
 

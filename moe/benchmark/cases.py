@@ -12,7 +12,6 @@ import tensorflow as tf
 from moe.data.augment import AUGMENTATIONS
 from moe.data.pipeline import Split, training_batches
 from moe.data.source import Examples
-from moe.models import cost
 from moe.types import Batch
 
 INPUT_SHAPE = (32, 32, 3)
@@ -83,16 +82,6 @@ def assignment(load: str, size: int, num_experts: int) -> np.ndarray:
 def load_of(expert: np.ndarray, num_experts: int) -> list[float]:
     """Share of the examples that each expert got."""
     return (np.bincount(expert, minlength=num_experts) / len(expert)).tolist()
-
-
-def training_flops(network: keras.Model) -> int:
-    """Floating-point operations of one example's training step.
-
-    Two a MAC, three passes (forward, gradient by the inputs, gradient by the weights), but the
-    first layer needs no gradient by its inputs.
-    """
-    first = next(layer for layer in network.layers if cost.macs_of_layer(layer))
-    return 6 * cost.macs(network) - 2 * cost.macs_of_layer(first)
 
 
 def in_compute_dtype(images: tf.Tensor, policy: str) -> tf.Tensor:

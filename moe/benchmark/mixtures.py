@@ -65,7 +65,7 @@ def mixture_arm(name: str, case: Case) -> Arm:
             steps=case.steps_per_loop,
             jit_compile=case.jit_compile,
             facts=facts,
-            flops=6 * cost.active_cost(mixture, running).macs,
+            flops=cost.stage_flops(mixture, "joint", list(mixture.parts()), running),
         )
     images = one_batch(case.batch_size).features
 

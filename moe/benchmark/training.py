@@ -11,24 +11,22 @@ from moe.benchmark.cases import (
     NUM_CLASSES,
     generated_split,
     one_batch,
-    training_flops,
 )
 from moe.benchmark.measure import Arm
 from moe.data.augment import AUGMENTATIONS
 from moe.data.pipeline import training_batches
-from moe.models import backbones
+from moe.models import backbones, cost
 from moe.models.build import dtype_policy
 from moe.models.layers import Dropout
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import BatchNorm
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
+from moe.train.meter import matrix_product_flops, matrix_products
 from moe.train.objectives import Objective, PartObjective
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
 from moe.train.step import make_train_step
-
-_MATRIX = 2_048
 
 
 def loop_arm(
@@ -101,7 +99,7 @@ def network_arm(
     """
     with dtype_policy(policy):
         model = backbones.build(network, INPUT_SHAPE, NUM_CLASSES)
-        flops = training_flops(model)
+        flops = 2 * cost.training_macs(model)
         if stock:
             model = _with_stock_layers(model)
         gate = backbones.build("mlp-8", INPUT_SHAPE, 1)
@@ -152,7 +150,7 @@ def keras_arm(name: str, network: str, *, policy: str, batch_size: int, steps: i
         steps,
         batch_size,
         {"batch_size": batch_size, "precision": policy},
-        training_flops(ours),
+        2 * cost.training_macs(ours),
     )
 
 
@@ -185,22 +183,12 @@ def pipeline_arm(name: str, augment: str, *, batch_size: int, steps: int) -> Arm
 
 
 def matrix_product_arm(policy: str, repeats: int = 4) -> Arm:
-    """The device's practical ceiling: products of two 2048x2048 matrices in the compute dtype."""
-    dtype = keras.DTypePolicy(policy).compute_dtype
-    matrix = tf.cast(tf.random.stateless_normal([_MATRIX, _MATRIX], KEY), dtype)
-
-    @tf.function
-    def run(matrix: tf.Tensor) -> tf.Tensor:
-        product = matrix
-        for _ in range(repeats):  # the factor keeps the numbers finite
-            product = tf.matmul(product, matrix) * tf.cast(0.02, dtype)
-        return tf.cast(product[0, 0], tf.float32)
-
+    """The device's practical ceiling, see `moe.train.meter.matrix_products`."""
     return Arm(
         f"matrix product, {policy}",
-        lambda: run(matrix),
+        matrix_products(policy, repeats),
         repeats,
         1,
         {"precision": policy},
-        2 * _MATRIX**3,
+        matrix_product_flops(),
     )

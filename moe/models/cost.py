@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -20,6 +20,16 @@ def parameters(model: keras.Model) -> int:
 def macs(model: keras.Model) -> int:
     """MACs of convolutions and dense layers for one example; element-wise work is not counted."""
     return sum(macs_of_layer(layer) for layer in _leaves(model))
+
+
+def training_macs(model: keras.Model) -> int:
+    """MACs of one example's training step.
+
+    Forward and backward count as three forwards: the gradient by the inputs and the gradient by the
+    weights cost one more each. The first layer needs no gradient by its inputs.
+    """
+    counts = [macs_of_layer(layer) for layer in _leaves(model)]
+    return 3 * sum(counts) - next((count for count in counts if count), 0)
 
 
 class Cost(NamedTuple):
@@ -53,21 +63,33 @@ def active_cost(mixture: MixtureOfExperts, num_chosen: int) -> Cost:
 
 
 def stage_macs(mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: int) -> int:
-    """MACs that one training example costs in a stage.
-
-    Forward and backward through a network that learns count as three forwards (the gradient by
-    the inputs and the gradient by the weights each cost one more); a frozen one counts once.
+    """MACs that one training example costs in a stage: a network that learns counts as three
+    forwards, a frozen one as one.
     """
-    costs = part_costs(mixture)
+    return round(_stage_total(mixture, kind, parts, num_chosen, lambda network: 3 * macs(network)))
+
+
+def stage_flops(mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: int) -> int:
+    """Floating-point operations that are really done for it: two a MAC, see `training_macs`."""
+    return round(2 * _stage_total(mixture, kind, parts, num_chosen, training_macs))
+
+
+def _stage_total(
+    mixture: MixtureOfExperts,
+    kind: str,
+    parts: Sequence[str],
+    num_chosen: int,
+    learning_cost: Callable[[keras.Model], int],
+) -> float:
     models = mixture.parts()
     learning = {part for part in parts if models[part].trainable_variables}
     if kind == "part":
-        return 3 * sum(costs[part].macs for part in learning)
+        return sum(learning_cost(models[part]) for part in learning)
     total = 0.0
-    for name, cost in costs.items():
+    for name, model in models.items():
         running = 1.0 if name in ("gate", "baseline") else num_chosen / mixture.num_experts
-        total += running * cost.macs * (3 if name in learning else 1)
-    return round(total)
+        total += running * (learning_cost(model) if name in learning else macs(model))
+    return total
 
 
 def uncounted_layers(model: keras.Model) -> list[str]:
@@ -83,7 +105,7 @@ def uncounted_layers(model: keras.Model) -> list[str]:
 
 
 def _leaves(layer: keras.layers.Layer):
-    """The layers that hold no others, in no particular order."""
+    """The layers that hold no others, in the order in which they were put together."""
     inner = getattr(layer, "layers", None)
     if not inner:
         yield layer

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from moe.config import Config
@@ -15,6 +15,7 @@ from moe.errors import UserError
 from moe.models.mixture import MixtureOfExperts
 from moe.taxonomy import Groups
 from moe.train.checkpoint import CheckpointStore
+from moe.train.meter import Meter
 from moe.train.progress import Reporter
 from moe.train.signals import StopRequest
 
@@ -65,26 +66,6 @@ class Data:
     validation: Split
 
 
-@dataclasses.dataclass
-class Meter:
-    """Speed of training loops, compilation apart."""
-
-    compile_seconds: float = 0.0
-    windows: list[tuple[int, float]] = dataclasses.field(default_factory=list)
-
-    def add(self, steps: int, seconds: float) -> None:
-        """Notes one loop."""
-        self.windows.append((steps, seconds))
-
-    def step_milliseconds(self, percentile: float) -> float | None:
-        """Percentile of the step time over all loops; the first loop (warm-up) is left out."""
-        windows = self.windows[1:] or self.windows
-        if not windows:
-            return None
-        steps, seconds = np.asarray(windows).T
-        return float(np.percentile(np.repeat(seconds / steps, steps.astype(int)), percentile)) * 1e3
-
-
 @dataclasses.dataclass(frozen=True)
 class Context:
     """Everything that stages share.
@@ -100,6 +81,7 @@ class Context:
       reporter: what a person sees.
       stop: looked at wherever everything is saved.
       meter: speed, filled while training.
+      profile_to: where a profile of one loop goes, or None.
     """
 
     config: Config
@@ -112,3 +94,4 @@ class Context:
     reporter: Reporter
     stop: StopRequest
     meter: Meter = dataclasses.field(default_factory=Meter)
+    profile_to: pathlib.Path | None = None

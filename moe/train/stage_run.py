@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import time
 from collections.abc import Sequence
 
@@ -17,8 +18,10 @@ from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
+from moe.train.meter import LONG_SECONDS
 from moe.train.objectives import make_objective
 from moe.train.optimizers import PartOptimizer
+from moe.train.profile import PROFILED_LOOP, profiling
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
 from moe.train.state import foreign_seed_states, model_variables, part_variables
@@ -99,6 +102,9 @@ class StageRun:
                     self.save()
                     saved_at = time.monotonic()
                     self._context.stop.check()
+            progress = self._progress
+            if progress.seconds >= LONG_SECONDS:
+                self._context.meter.probe_input(iterator, progress.seconds / progress.step)
 
     # --- one loop -------------------------------------------------------------------------------
 
@@ -136,7 +142,8 @@ class StageRun:
         progress = self._progress
         started = time.perf_counter()
         # Reading the rows waits for the device: one synchronisation a loop.
-        rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
+        with profiling(self._profile_to()):
+            rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
         seconds = time.perf_counter() - started
         self._check_finite(rows)
         for row in rows:  # One after the other: the sum must not depend on how loops were cut.
@@ -153,6 +160,11 @@ class StageRun:
             progress.sums[0] / max(progress.sums[-1], 1.0),
         )
         return seconds
+
+    def _profile_to(self) -> pathlib.Path | None:
+        """Where this loop is profiled to; None for all loops but one."""
+        is_it = len(self._context.meter.windows) == PROFILED_LOOP
+        return self._context.profile_to if is_it else None
 
     def _check_finite(self, rows: np.ndarray) -> None:
         """Stops before anything is saved that was computed from a number that is none.

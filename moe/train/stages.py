@@ -74,8 +74,8 @@ def check_examples(
     """Refuses what would otherwise stop a later stage, hours after the start.
 
     Raises:
-      UserError: replicas or slices cannot share a batch evenly, a stage has less than one batch to train
-        on, or nothing to validate on.
+      UserError: replicas or slices cannot share a batch evenly, or a stage has less than one batch
+        to train on, or nothing to validate on.
     """
     if batch_size % replicas:
         raise UserError(f"--batch_size={batch_size}: {replicas} replicas cannot share it evenly.")

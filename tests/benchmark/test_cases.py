@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from moe.benchmark.cases import INPUT_SHAPE, NUM_CLASSES, assignment, load_of, training_flops
-from moe.models import backbones
+from moe.benchmark.cases import assignment, load_of
 
 
 def test_a_balanced_assignment():
@@ -25,10 +24,3 @@ def test_an_assignment_is_the_same_every_time():
 
 def test_an_expert_too_many_gets_nothing():
     assert load_of(assignment("balanced", 2, 3), 3).count(0) == 1
-
-
-def test_operations_of_a_training_step():
-    model = backbones.build("mlp-5", INPUT_SHAPE, NUM_CLASSES)
-    first, second = 3_072 * 5, 5 * 10
-    # forward and both gradients, 2 each; no gradient by the images
-    assert training_flops(model) == 4 * first + 6 * second

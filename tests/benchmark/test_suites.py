@@ -73,6 +73,7 @@ def test_a_case_says_what_it_did():
     arm = mixture_arm("x", dataclasses.replace(TINY, load="zipf", batch_size=11))
     assert arm.facts["load"] == pytest.approx([6 / 11, 3 / 11, 2 / 11])
     assert (arm.facts["routing"], arm.facts["dispatch"]) == ("hard", "routed")
-    gate, expert, combiner = 4 * 3_072 + 4 * 3, 4 * 3_072 + 4 * 10, 512 * 3_072 + 512 * 10
-    baseline = expert
-    assert arm.flops == 6 * (gate + baseline + expert + combiner)
+    # in multiply-accumulates; the first layer of each network needs no gradient by the images
+    gate, expert, combiner = 3 * 4 * 3, 3 * 4 * 10, 3 * 512 * 10
+    first = 2 * 3_072 * (4 + 4 + 4 + 512)
+    assert arm.flops == 2 * (first + gate + 2 * expert + combiner)

@@ -7,11 +7,12 @@ import json
 
 import pytest
 
-from moe.benchmark import run, suites, training
+from moe.benchmark import run, suites
 from moe.benchmark.cases import Case
 from moe.benchmark.training import network_arm
 from moe.config import BenchmarkConfig, Config, ModelConfig, RuntimeConfig, TrainConfig
 from moe.errors import UserError
+from moe.train import meter
 
 # What DESIGN promises of a row, and what the tables are made of.
 KEYS = {
@@ -27,7 +28,7 @@ def small_networks(monkeypatch):
         return network_arm(name, "mlp-4", **options)
 
     monkeypatch.setattr(suites, "network_arm", instead)
-    monkeypatch.setattr(training, "_MATRIX", 16)
+    monkeypatch.setattr(meter, "_MATRIX", 16)
     monkeypatch.setattr(suites, "EXPERT_COUNTS", (1, 3))
     monkeypatch.setattr(suites, "Case", functools.partial(Case, gate="mlp-4", expert="mlp-4"))
 

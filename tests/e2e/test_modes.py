@@ -12,7 +12,7 @@ from toy import TEST, TRAIN, toy_config, toy_source
 from moe import run
 from moe.data import pipeline, registry
 from moe.errors import UserError
-from moe.train import stage_run
+from moe.train import accounts, meter, stage_run
 from moe.workspace import open_workspace
 
 MIXTURES = [
@@ -59,6 +59,21 @@ def test_a_mixture_trains_and_reports(toy, tmp_path, mode, flags):
         np.testing.assert_allclose(predictions["gate_probabilities"].sum(axis=1), 1, atol=1e-5)
         accuracy = (predictions["answer"] == predictions["label"]).mean()
         assert results["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_profile_of_one_loop(toy, tmp_path):
+    assert run.train(toy_config(tmp_path, "baseline", profile=True, steps_per_loop=2)) == 0
+    assert len(list((tmp_path / "tensorboard").rglob("*.xplane.pb"))) == 1
+
+
+def test_the_speed_of_a_run(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_run, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(accounts, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(meter, "_MATRIX", 64)
+    assert run.train(toy_config(tmp_path, "separate")) == 0
+    results = _results(tmp_path)
+    assert all(value > 0 for value in results["throughput"].values())
+    assert 0 < results["startup_seconds"] < results["wall_seconds"]
 
 
 @pytest.mark.parametrize(("factor", "full"), [(0.5, True), (3.0, False)])

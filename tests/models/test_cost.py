@@ -99,6 +99,18 @@ def test_stage_macs_count_learning_three_times():
     assert cost.stage_macs(model, "blend", combiners, 1) == 12 + 8 + 30 + 3 * 192
 
 
+def test_operations_of_a_training_step():
+    two = network((5,), keras.layers.Dense(7), keras.layers.Dense(2))
+    first, second = 35, 14
+    # forward and both gradients, two operations each; no gradient by the features
+    assert 2 * cost.training_macs(two) == 4 * first + 6 * second
+    model = mixture(baseline=True, blends=True)
+    everything = list(model.parts())
+    # gate and baseline are single layers; the first ones of expert and combiner are 20 and 128
+    expected = 2 * (12 + 8) + (3 * 30 - 20) + (3 * 192 - 128)
+    assert cost.stage_flops(model, "joint", everything, 1) == 2 * expected
+
+
 def test_layers_whose_macs_are_not_known_are_named():
     layer = keras.layers.EinsumDense("ab,bc->ac", output_shape=3, name="strange")
     assert cost.uncounted_layers(network((5,), keras.layers.Dense(7), layer)) == ["strange"]

@@ -1,0 +1,66 @@
+"""What a run cost: time, parameters, MACs, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moe.models import cost
+from moe.train.context import Context
+from moe.train.meter import LONG_SECONDS, measure_ceiling
+
+
+def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The entries of `results.json` about cost; also notes the MACs of each stage in its record.
+
+    Args:
+      context: of the run that has ended.
+      finished: one record a stage, as `train_stages` returns them.
+    """
+    mixture, model = context.mixture, context.config.model
+    num_chosen = {"soft": mixture.num_experts, "hard": 1, "topk": model.top_k}[model.routing]
+    flops = 0
+    for stage in finished:
+        routed = 1 if stage["kind"] == "blend" else num_chosen
+        what = (mixture, stage["kind"], stage["parts"], routed)
+        stage["macs"] = stage["examples"] * cost.stage_macs(*what)
+        flops += stage["examples"] * cost.stage_flops(*what)
+    costs = cost.part_costs(mixture)
+    active = cost.active_cost(mixture, num_chosen)
+    if context.config.mode == "baseline":  # nothing else was trained
+        costs = {"baseline": costs["baseline"]}
+        active = costs["baseline"]
+    return {
+        "epochs": sum(stage["epochs"] for stage in finished),
+        "stages": list(finished),
+        "train_seconds": sum(stage["seconds"] for stage in finished),
+        "compile_seconds": context.meter.compile_seconds,
+        "startup_seconds": context.meter.startup_seconds(),
+        "params": {
+            "total": sum(c.parameters for c in costs.values()),
+            "active": active.parameters,
+        },
+        "macs_per_example": {"total": sum(c.macs for c in costs.values()), "active": active.macs},
+        "macs_spent": sum(stage["macs"] for stage in finished),
+        "throughput": _throughput(context, finished, flops),
+    }
+
+
+def _throughput(
+    context: Context, finished: Sequence[Mapping[str, Any]], flops: int
+) -> dict[str, float | None]:
+    meter = context.meter
+    seconds = sum(stage["seconds"] for stage in finished)
+    examples = sum(stage["examples"] for stage in finished)
+    # Several replicas would have to be measured at once.
+    comparable = seconds >= LONG_SECONDS and context.strategy.num_replicas_in_sync == 1
+    return {
+        "examples_per_second": examples / seconds if seconds else None,
+        "step_ms_p50": meter.step_milliseconds(50),
+        "step_ms_p95": meter.step_milliseconds(95),
+        "input_share": meter.input_share,
+        "gflops": flops / seconds / 1e9 if seconds else None,
+        "fraction_of_matmul": flops / seconds / measure_ceiling(context.policy)
+        if comparable
+        else None,
+    }
