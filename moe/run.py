@@ -6,9 +6,11 @@ import datetime
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from moe.config import Config, identity_differences
 from moe.errors import UserError, warn
@@ -27,10 +29,11 @@ from moe.train.context import Context, Data
 from moe.train.devices import choose_strategy
 from moe.train.meter import Meter
 from moe.train.precision import choose_precision
-from moe.train.progress import Reporter
+from moe.train.progress import Reporter, Silent
 from moe.train.signals import StopTraining, stop_on_signals
 from moe.train.stages import Stage, check_examples, stages_of
 from moe.train.state import model_variables
+from moe.train.team import make_team
 from moe.train.trainer import train_stages
 from moe.workspace import Workspace, open_workspace
 
@@ -69,18 +72,10 @@ def train(config: Config) -> int:
         check_replicas(mixture.parts(), routed)
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
-    if longer:
-        _forget_outcome(workdir)
-    write_json(
-        workdir / "config.json",
-        {
-            "config": config.to_dict(),
-            "groups": workspace.groups.members(workspace.source.classes),
-            "precision": precision.policy,
-            **facts,
-        },
-    )
-    reporter = Reporter(workdir / "metrics.jsonl")
+    team = make_team(strategy)
+    if team.is_chief:
+        _begin(workspace, workdir, precision.policy, longer, facts)
+    reporter = Reporter(workdir / "metrics.jsonl") if team.is_chief else Silent()
     reporter.say(
         f"{config.mode} on {workspace.source.name}: {len(workspace.train):,} training and "
         f"{len(workspace.validation):,} validation examples; {facts['device']}; "
@@ -100,6 +95,7 @@ def train(config: Config) -> int:
             workspace.groups,
             Data(workspace.train, workspace.validation),
             strategy,
+            team,
             CheckpointStore(workdir / "checkpoints", config.runtime.keep),
             reporter,
             stop,
@@ -113,18 +109,58 @@ def train(config: Config) -> int:
             reporter.end_epoch()
             reporter.say(f"stopped ({stopped}); continue with: {continue_command(workdir)}")
             return stopped.exit_code
-        parts = sorted({part for stage in stages for part in stage.parts})
-        CheckpointStore(workdir / "best", keep=1).save(
-            1, model_variables(mixture, parts), {"parts": parts}
-        )
-        results = _evaluate(workspace, mixture, stages, workdir)
-    results |= accounts(context, finished)
-    results |= {"precision": precision.policy, "seed": config.train.seed, **facts}
-    results["wall_seconds"] = meter.seconds_since_start()
-    write_json(workdir / "results.json", results)
+        except tf.errors.UnavailableError as error:
+            raise UserError(
+                "another worker is gone; start all of them again to go on from the last checkpoint."
+            ) from error
+        if team.is_chief:
+            results = _conclude(context, workspace, stages, finished, workdir) | facts
+            write_json(workdir / "results.json", results)
+        team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
-    _print_results(results, workdir)
+    if team.is_chief:
+        _print_results(results, workdir)
     return 0
+
+
+def _begin(
+    workspace: Workspace,
+    workdir: pathlib.Path,
+    policy: str,
+    longer: bool,
+    facts: Mapping[str, Any],
+) -> None:
+    """Notes down what the run is."""
+    if longer:
+        _forget_outcome(workdir)
+    write_json(
+        workdir / "config.json",
+        {
+            "config": workspace.config.to_dict(),
+            "groups": workspace.groups.members(workspace.source.classes),
+            "precision": policy,
+            **facts,
+        },
+    )
+
+
+def _conclude(
+    context: Context,
+    workspace: Workspace,
+    stages: list[Stage],
+    finished: list[dict[str, Any]],
+    workdir: pathlib.Path,
+) -> dict[str, Any]:
+    """Keeps the best weights, evaluates them and says what they cost."""
+    parts = sorted({part for stage in stages for part in stage.parts})
+    CheckpointStore(workdir / "best", keep=1).save(
+        1, model_variables(context.mixture, parts), {"parts": parts}
+    )
+    results = _evaluate(workspace, context.mixture, stages, workdir)
+    results |= accounts(context, finished)
+    results |= {"precision": context.policy, "seed": context.config.train.seed}
+    results["wall_seconds"] = context.meter.seconds_since_start()
+    return results
 
 
 def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool]:

@@ -36,6 +36,7 @@ FLOORS = [
         "moe.train.schedules",
         "moe.train.signals",
         "moe.train.stages",
+        "moe.train.team",
     ],
     ["moe.train.objectives", "moe.train.context", "moe.train.state"],
     ["moe.train.step", "moe.train.loop"],

@@ -88,6 +88,34 @@ def training_batches(
     )
 
 
+def replica_batches(
+    batches: tf.data.Dataset, batch_size: int, context: tf.distribute.InputContext
+) -> tf.data.Dataset:
+    """What the replicas of one process take of every batch, one stretch after the other.
+
+    Every process makes the whole batch: it is the same one, whoever takes part.
+
+    Args:
+      batches: of `training_batches`.
+      batch_size: a multiple of the number of replicas.
+      context: which process this is, of how many.
+
+    Returns:
+      A data set of `Batch`, `batch_size / replicas` examples each.
+    """
+    replicas = context.num_replicas_in_sync
+    mine = replicas // context.num_input_pipelines
+    first = context.input_pipeline_id * mine
+    size = batch_size // replicas
+
+    def stretches(batch: Batch) -> Batch:
+        return Batch(
+            *(tf.reshape(c, [replicas, size, *c.shape[1:]])[first : first + mine] for c in batch)
+        )
+
+    return batches.map(stretches, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+
+
 def evaluation_batches(split: Split, batch_size: int) -> Iterable[Batch]:
     """Every example once, in order; the last batch padded with weight 0 to the same shape."""
     size = len(split)

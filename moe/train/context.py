@@ -18,6 +18,7 @@ from moe.train.checkpoint import CheckpointStore
 from moe.train.meter import Meter
 from moe.train.progress import Reporter
 from moe.train.signals import StopRequest
+from moe.train.team import Team
 
 
 @dataclasses.dataclass
@@ -77,6 +78,7 @@ class Context:
       groups: one expert each.
       data: training and validation examples.
       strategy: the default one on a single device.
+      team: the other workers, if there are any.
       store: where checkpoints go.
       reporter: what a person sees.
       stop: looked at wherever everything is saved.
@@ -90,6 +92,7 @@ class Context:
     groups: Groups
     data: Data
     strategy: tf.distribute.Strategy
+    team: Team
     store: CheckpointStore
     reporter: Reporter
     stop: StopRequest

@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from moe.config import RuntimeConfig
 from moe.errors import UserError, warn
+from moe.train.team import workers_asked_for
 
 
 def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
-    """The strategy for `--gpus` and `--cpu_replicas`; one device gets TensorFlow's default one.
+    """The strategy for `--gpus`, `--cpu_replicas` and the workers that `TF_CONFIG` names.
 
-    Must be called before TensorFlow has initialised its devices.
+    One device gets TensorFlow's default one. Must be called before TensorFlow has initialised its
+    devices.
 
     Raises:
       UserError: fewer GPUs than asked for and `--require_gpus`, or devices were already set up.
@@ -38,9 +40,16 @@ def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
             _split_cpu(runtime.cpu_replicas)
     except RuntimeError as error:
         raise UserError(f"the devices cannot be set up any more ({error}).") from error
-    replicas = len(gpus) or runtime.cpu_replicas
+    workers = workers_asked_for()
+    replicas = workers * (len(gpus) or runtime.cpu_replicas)
+    if workers > 1 and runtime.cpu_replicas > 1:
+        raise UserError(f"--cpu_replicas={runtime.cpu_replicas}: not with several workers.")
+    if workers > 1 and not runtime.workdir:
+        raise UserError("several workers (TF_CONFIG) need a --workdir that all of them see.")
     if runtime.jit_compile and replicas > 1:
         raise UserError(f"--jit_compile: works on one device, not on {replicas} replicas.")
+    if workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(len(gpus))])
     if not gpus and runtime.cpu_replicas > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
 import time
@@ -96,3 +97,16 @@ class Reporter:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class Silent(Reporter):
+    """For a worker that is not the chief: says and writes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(pathlib.Path(os.devnull), open(os.devnull, "w"))  # noqa: SIM115
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Nothing."""

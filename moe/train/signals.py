@@ -25,6 +25,11 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
 
+    def note(self, number: int = signal.SIGTERM) -> None:
+        """Asks for a stop, as the first signal does."""
+        if self.number is None:
+            self.number = number
+
     def check(self) -> None:
         """Raises `StopTraining` if a signal came. Call where everything is saved."""
         if self.number is not None:
@@ -39,7 +44,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def note(number: int, frame: object) -> None:
         del frame
-        request.number = number
+        request.note(number)
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, note) for number in numbers}

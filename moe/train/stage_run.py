@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Sequence
@@ -12,7 +13,12 @@ import tensorflow as tf
 
 from moe import randomness
 from moe.data.augment import AUGMENTATIONS
-from moe.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from moe.data.pipeline import (
+    evaluation_batches,
+    replica_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from moe.errors import UserError
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
@@ -74,6 +80,7 @@ class StageRun:
         self._judge = tf.function(self._objective.evaluate, autograph=False)
         self._epoch_seconds = 0.0
         self._epoch_examples_before = 0.0
+        self._stopping = False
         self.unsaved_steps = 0
 
     def variables(self) -> Variables:
@@ -97,14 +104,24 @@ class StageRun:
                 steps = min(self._fixed_steps or per_loop, self._until_boundary())
                 seconds = self._run_loop(loop, iterator, steps)
                 per_loop = max(1, min(_MAX_LOOP_STEPS, int(_LOOP_SECONDS * steps / seconds)))
+                per_loop = self._agree(per_loop)
                 improved = self._at_epoch_end() and self._turn_epoch()
                 if improved or self._must_save(time.monotonic() - saved_at):
                     self.save()
                     saved_at = time.monotonic()
+                if self._stopping:
                     self._context.stop.check()
             progress = self._progress
             if progress.seconds >= LONG_SECONDS:
                 self._context.meter.probe_input(iterator, progress.seconds / progress.step)
+
+    def _agree(self, per_loop: int) -> int:
+        """The chief's number of steps; notes whether any worker was asked to stop."""
+        stop = self._context.stop
+        per_loop, self._stopping = self._context.team.agree(per_loop, stop.number is not None)
+        if self._stopping:
+            stop.note()
+        return per_loop
 
     # --- one loop -------------------------------------------------------------------------------
 
@@ -119,7 +136,9 @@ class StageRun:
             AUGMENTATIONS[config.data.augment],
         )
         if strategy.num_replicas_in_sync > 1:
-            batches = strategy.experimental_distribute_dataset(batches)
+            batches = strategy.distribute_datasets_from_function(
+                functools.partial(replica_batches, batches, self._batch_size)
+            )
         iterator = iter(batches)
         step = make_train_step(
             self._objective,
@@ -304,7 +323,7 @@ class StageRun:
         return (
             seconds_since >= runtime.checkpoint_seconds
             or bool(every and self._progress.step % every == 0)
-            or self._context.stop.number is not None
+            or self._stopping
         )
 
     def save(self) -> None:
@@ -312,7 +331,8 @@ class StageRun:
         progress = self._progress
         # A stage's end adds no step: the number of the next one's start must still be a new one.
         number = progress.total_steps + progress.stage
-        self._context.store.save(number, self.variables(), dataclasses.asdict(progress))
+        if self._context.team.is_chief:
+            self._context.store.save(number, self.variables(), dataclasses.asdict(progress))
         self.unsaved_steps = 0
 
     def finish(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe.errors import UserError
 from moe.train.context import Context, Progress
 from moe.train.stage_run import StageRun
 from moe.train.stages import Stage
@@ -18,9 +19,11 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
 
     Raises:
       StopTraining: a signal asked for it; everything is saved.
-      UserError: the checkpoints are damaged or belong to another model.
+      UserError: the checkpoints are damaged or belong to another model, or workers see different
+        ones.
     """
-    context.store.sweep()
+    if context.team.is_chief:
+        context.store.sweep()
     parts = sorted({part for stage in stages for part in stage.parts})
     saved = context.store.newest()
     progress = Progress.from_dict(saved.progress) if saved else Progress()
@@ -29,6 +32,12 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
     if saved:
         context.reporter.log({"event": "continued", "step": progress.total_steps})
         context.reporter.say(f"continuing from step {progress.total_steps}")
+    there, _ = context.team.agree(progress.total_steps, stop=False)
+    if there != progress.total_steps:
+        raise UserError(
+            f"this worker sees a checkpoint of step {progress.total_steps}, the chief one of step "
+            f"{there}: --workdir must be a folder that all workers share."
+        )
     while progress.stage < len(stages):
         run = StageRun(context, stages[progress.stage], progress, parts)
         if saved:
