@@ -19,6 +19,8 @@ from moe.errors import UserError
 from moe.typed import check
 
 MODES = ("baseline", "gate", "experts", "separate", "joint", "staged", "benchmark")
+PART_MODES = ("baseline", "gate", "experts")
+"""Modes that train networks by themselves and no mixture."""
 SUITES = ("figures", "growth", "crossover")
 ROUTINGS = ("soft", "hard", "topk")
 EVALUATION_ROUTINGS = (*ROUTINGS, "oracle", "oracle_best", "random", "uniform", "baseline")
@@ -308,6 +310,8 @@ def validate(config: Config) -> None:
             "--mixture_loss=expected is infinite where an expert cannot name the class "
             "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
         )
+    if runtime.require_gpus and runtime.gpus == 0:
+        raise UserError("--require_gpus asks for what --gpus=0 forbids; leave one of them out.")
     if train.optimizer == "adamw" and not train.weight_decay:
         _fail("optimizer", "adamw", "given a --weight_decay; without one it is adam")
     one_runs = model.routing == "hard" or (model.routing == "topk" and model.top_k == 1)
@@ -345,4 +349,9 @@ def identity_differences(old: Config, new: Config) -> list[str]:
             if grows and may_grow:
                 continue
             differences.append(f"--{field.name}={after} (was {before})")
+    routed = new.model.routing != "soft" or new.mode in ("separate", "staged")
+    if routed and bool(old.runtime.jit_compile) != bool(new.runtime.jit_compile):
+        # In fixed shapes a full expert drops examples.
+        now, before = bool(new.runtime.jit_compile), bool(old.runtime.jit_compile)
+        differences.append(f"--jit_compile={now} (was {before}, and routes differently)")
     return differences

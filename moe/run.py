@@ -6,6 +6,7 @@ import datetime
 import os
 import pathlib
 import shutil
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,10 +114,14 @@ def train(config: Config) -> int:
             raise UserError(
                 "another worker is gone; start all of them again to go on from the last checkpoint."
             ) from error
-        if team.is_chief:
+    if team.is_chief:
+        try:
             results = _conclude(context, workspace, stages, finished, workdir) | facts
-            write_json(workdir / "results.json", results)
-        team.agree(0, stop=False)  # nobody leaves before the chief has written everything
+        except KeyboardInterrupt:
+            reporter.say(f"stopped; evaluate it with: {continue_command(workdir)}")
+            return 128 + signal.SIGINT
+        write_json(workdir / "results.json", results)
+    team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
     if team.is_chief:
         _print_results(results, workdir)
@@ -130,7 +135,17 @@ def _begin(
     longer: bool,
     facts: Mapping[str, Any],
 ) -> None:
-    """Notes down what the run is."""
+    """Makes the folder and notes down what the run is.
+
+    Raises:
+      UserError: the folder cannot be made or written to.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
+    if not os.access(workdir, os.W_OK):
+        raise UserError(f"--workdir={workdir}: is not writable.")
     if longer:
         _forget_outcome(workdir)
     write_json(
@@ -164,26 +179,25 @@ def _conclude(
 
 
 def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool]:
-    """Makes the folder, or checks that the run in it is the same one.
+    """Finds the folder, and checks that a run in it is the same one.
 
     Returns:
       The folder, and whether the run in it is now to last longer.
 
     Raises:
-      UserError: another run lives there, or the folder cannot be made.
+      UserError: another run lives there.
     """
     config = workspace.config
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     workdir = pathlib.Path(
         config.runtime.workdir or f"runs/{config.mode}-{config.data.dataset}-{now}"
     )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
-    if not os.access(workdir, os.W_OK):
-        raise UserError(f"--workdir={workdir}: is not writable.")
     if not (workdir / "config.json").exists():
+        if (workdir / "results.json").exists() or (workdir / "checkpoints").exists():
+            raise UserError(
+                f"--workdir={workdir}: holds a run whose config.json is gone, so nobody can tell "
+                "which one; put it back, or use another --workdir."
+            )
         return workdir, False
     stored = read_run(workdir)
     old = stored.config

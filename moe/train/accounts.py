@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe.config import PART_MODES
 from moe.models import cost
 from moe.train.context import Context
 from moe.train.meter import LONG_SECONDS, measure_ceiling
@@ -27,9 +28,12 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
         flops += stage["examples"] * cost.stage_flops(*what)
     costs = cost.part_costs(mixture)
     active = cost.active_cost(mixture, num_chosen)
-    if context.config.mode == "baseline":  # nothing else was trained
-        costs = {"baseline": costs["baseline"]}
-        active = costs["baseline"]
+    if context.config.mode in PART_MODES:  # nothing else was trained; one network answers
+        trained = [part for stage in finished for part in stage["parts"]]
+        costs = {part: costs[part] for part in trained}
+        active = cost.Cost(
+            *(round(sum(c) / len(trained)) for c in zip(*costs.values(), strict=True))
+        )
     return {
         "epochs": sum(stage["epochs"] for stage in finished),
         "stages": list(finished),

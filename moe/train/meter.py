@@ -22,7 +22,8 @@ class Meter:
 
     Attributes:
       compile_seconds: tracing and compiling.
-      windows: steps and seconds of each loop.
+      warm_ups: one step and its seconds, for the first loop of each stage.
+      windows: steps and seconds of each later loop.
       input_share: what the pipeline alone takes for a batch, over a step; of the stage where that
         is most; None: not measured.
       started: when the run was started (`time.perf_counter`).
@@ -30,20 +31,25 @@ class Meter:
     """
 
     compile_seconds: float = 0.0
+    warm_ups: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     windows: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     input_share: float | None = None
     started: float = dataclasses.field(default_factory=lambda: time.perf_counter())
     first_step: float | None = None
 
-    def add(self, steps: int, seconds: float) -> None:
-        """Notes one loop."""
+    def warm_up(self, seconds: float) -> None:
+        """Notes the first step of a stage."""
         if self.first_step is None:
             self.first_step = time.perf_counter()
+        self.warm_ups.append((1, seconds))
+
+    def add(self, steps: int, seconds: float) -> None:
+        """Notes a later loop."""
         self.windows.append((steps, seconds))
 
     def step_milliseconds(self, percentile: float) -> float | None:
-        """Percentile of the step time over all loops; the first loop (warm-up) is left out."""
-        windows = self.windows[1:] or self.windows
+        """Percentile of the step time over all loops; warm-ups only where there is nothing else."""
+        windows = self.windows or self.warm_ups
         if not windows:
             return None
         steps, seconds = np.asarray(windows).T

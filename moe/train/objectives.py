@@ -98,6 +98,13 @@ class BlendObjective:
         return _judge(output.log_probs, batch.label)
 
 
+_JOINT_METRICS = (
+    *("loss", "nll", "baseline_loss", "expert_loss", "z_loss", "balance_loss"),
+    *("accuracy", "dropped"),
+)
+_NAMED_METRICS = ("gate_loss", "gate_accuracy")
+
+
 class JointObjective:
     """Everything at once, end to end.
 
@@ -108,20 +115,6 @@ class JointObjective:
       named: whether `Batch.group` names each example's expert; else an expert's own examples are
         those that the gate would give it.
     """
-
-    metric_names = (
-        "loss",
-        "nll",
-        "gate_loss",
-        "baseline_loss",
-        "expert_loss",
-        "z_loss",
-        "balance_loss",
-        "accuracy",
-        "gate_accuracy",
-        "dropped",
-        "examples",
-    )
 
     def __init__(
         self, mixture: MixtureOfExperts, router: Router, weights: LossConfig, named: bool
@@ -134,40 +127,46 @@ class JointObjective:
         parts = mixture.parts().items()
         self._parts = frozenset(name for name, part in parts if part.trainable_variables)
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
+        self.metric_names = (*_JOINT_METRICS, *(_NAMED_METRICS if named else ()), "examples")
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._router.train, self._parts)
         favourite = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
         own = batch.group if self._named else favourite
         zeros = tf.zeros_like(batch.weight)
-        terms = [
-            self._mixture_loss(output, batch.label),
-            losses.cross_entropy(output.gate_log_probs, batch.group) if self._named else zeros,
-            losses.cross_entropy(output.baseline_log_probs, batch.label)
-            if output.baseline_log_probs is not None
-            else zeros,
-            losses.expert_cross_entropy(output.routing, output.expert_log_probs, batch.label, own),
-            losses.z_loss(output.gate_logits),
-        ]
-        weights = self._weights
-        factors = [
-            1.0,
-            weights.gate_supervision,
-            weights.baseline_loss,
-            weights.expert_loss,
-            weights.z_loss,
-        ]
-        balance = self._balance(output, favourite, batch.weight)
-        total = tf.add_n([f * t for f, t in zip(factors, terms, strict=True) if f])
-        total += weights.balance_loss * balance  # spread over the examples, so that it adds up
-        correct = tf.cast(output.answer == batch.label, tf.float32)
-        gate_correct = tf.cast(favourite == batch.group, tf.float32)
-        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
-        whole_batch = tf.fill(tf.shape(zeros), balance)
-        sums = _sums(
-            [total, *terms, whole_batch, correct, gate_correct, 1 - tf.reduce_mean(asked, axis=1)],
-            batch.weight,
+        gate = losses.cross_entropy(output.gate_log_probs, batch.group) if self._named else zeros
+        baseline = zeros
+        if output.baseline_log_probs is not None:
+            baseline = losses.cross_entropy(output.baseline_log_probs, batch.label)
+        expert = losses.expert_cross_entropy(
+            output.routing, output.expert_log_probs, batch.label, own
         )
+        nll = self._mixture_loss(output, batch.label)
+        z = losses.z_loss(output.gate_logits)
+        # Of the whole batch, but spread over its examples, so that it adds up over replicas.
+        balance = zeros + self._balance(output, favourite, batch.weight)
+        weights = self._weights
+        total = tf.add_n(
+            [nll]
+            + [
+                factor * term
+                for factor, term in (
+                    (weights.gate_supervision, gate),
+                    (weights.baseline_loss, baseline),
+                    (weights.expert_loss, expert),
+                    (weights.z_loss, z),
+                    (weights.balance_loss, balance),
+                )
+                if factor
+            ]
+        )
+        correct = tf.cast(output.answer == batch.label, tf.float32)
+        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
+        columns = [total, nll, baseline, expert, z, balance, correct]
+        columns.append(1 - tf.reduce_mean(asked, axis=1))
+        if self._named:
+            columns += [gate, tf.cast(favourite == batch.group, tf.float32)]
+        sums = _sums(columns, batch.weight)
         return Outcome(
             loss=sums[0] / global_batch_size,
             sums=sums,

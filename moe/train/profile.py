@@ -8,9 +8,6 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-PROFILED_LOOP = 2
-"""Number of the loop, from 0: by then everything is traced and warm."""
-
 
 @contextlib.contextmanager
 def profiling(folder: pathlib.Path | None) -> Iterator[None]:

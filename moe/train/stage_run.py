@@ -27,7 +27,7 @@ from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
 from moe.train.objectives import make_objective
 from moe.train.optimizers import PartOptimizer
-from moe.train.profile import PROFILED_LOOP, profiling
+from moe.train.profile import profiling
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
 from moe.train.state import foreign_seed_states, model_variables, part_variables
@@ -81,6 +81,7 @@ class StageRun:
         self._epoch_seconds = 0.0
         self._epoch_examples_before = 0.0
         self._stopping = False
+        self._warm_up_seconds: float | None = None
         self.unsaved_steps = 0
 
     def variables(self) -> Variables:
@@ -101,7 +102,10 @@ class StageRun:
                 self._judge_epoch(0)
             self._open_epoch()
             while not self._is_over():
-                steps = min(self._fixed_steps or per_loop, self._until_boundary())
+                # The first step of a stage is a loop of its own: it compiles and warms up.
+                if self._warm_up_seconds is not None and self._fixed_steps:
+                    per_loop = self._fixed_steps
+                steps = min(per_loop, self._until_boundary())
                 seconds = self._run_loop(loop, iterator, steps)
                 per_loop = max(1, min(_MAX_LOOP_STEPS, int(_LOOP_SECONDS * steps / seconds)))
                 per_loop = self._agree(per_loop)
@@ -172,7 +176,7 @@ class StageRun:
         progress.total_steps += steps
         progress.seconds += seconds
         self._epoch_seconds += seconds
-        self._context.meter.add(steps, seconds)
+        self._meter(steps, seconds)
         self._context.reporter.advance(
             self._epoch_step() or self._epoch_steps,
             steps * self._batch_size,
@@ -180,9 +184,23 @@ class StageRun:
         )
         return seconds
 
+    def _meter(self, steps: int, seconds: float) -> None:
+        """Books what the first loop took beyond its share of the second one as compilation."""
+        meter = self._context.meter
+        if self._warm_up_seconds is None:
+            self._warm_up_seconds = seconds
+            meter.warm_up(seconds)
+            return
+        excess = max(0.0, self._warm_up_seconds - seconds / steps)
+        self._warm_up_seconds = 0.0
+        meter.compile_seconds += excess
+        self._progress.seconds -= excess
+        self._epoch_seconds -= min(excess, self._epoch_seconds)
+        meter.add(steps, seconds)
+
     def _profile_to(self) -> pathlib.Path | None:
-        """Where this loop is profiled to; None for all loops but one."""
-        is_it = len(self._context.meter.windows) == PROFILED_LOOP
+        """Where this loop is profiled to; None for all but the first that is traced and warm."""
+        is_it = self._warm_up_seconds is not None and not self._context.meter.windows
         return self._context.profile_to if is_it else None
 
     def _check_finite(self, rows: np.ndarray) -> None:
@@ -275,6 +293,12 @@ class StageRun:
         """Validates, keeps the weights if they are the best so far, and says whether they are."""
         progress, reporter = self._progress, self._context.reporter
         validation = self._validate()
+        if not np.isfinite(validation["nll"]):
+            raise UserError(
+                f"stage {self._stage.name}, after epoch {epoch}: the validation NLL is "
+                f"{validation['nll']}; lower --learning_rate. The last checkpoint is from before "
+                "that epoch's end."
+            )
         reporter.log(
             {
                 "step": progress.total_steps,

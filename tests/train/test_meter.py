@@ -8,19 +8,19 @@ from moe.train import meter as meter_module
 from moe.train.meter import Meter, matrix_products, measure_ceiling
 
 
-def test_percentiles_are_over_steps_without_the_first_loop():
+def test_percentiles_are_over_steps_without_warm_ups():
     meter = Meter()
-    meter.add(1, 5.0)  # warms up
+    meter.warm_up(5.0)
     meter.add(90, 0.90)
     meter.add(10, 0.20)
     assert meter.step_milliseconds(50) == pytest.approx(10)
     assert meter.step_milliseconds(95) == pytest.approx(20)
 
 
-def test_a_single_loop_is_better_than_nothing():
+def test_a_warm_up_is_better_than_nothing():
     meter = Meter()
     assert meter.step_milliseconds(50) is None
-    meter.add(2, 0.5)
+    meter.warm_up(0.25)
     assert meter.step_milliseconds(50) == pytest.approx(250)
 
 
@@ -29,8 +29,9 @@ def test_start_up_ends_with_the_first_loop(monkeypatch):
     monkeypatch.setattr(meter_module.time, "perf_counter", lambda: next(clock))
     meter = Meter()
     assert meter.startup_seconds() is None
+    meter.warm_up(0.5)
     meter.add(1, 0.5)
-    meter.add(1, 0.5)
+    meter.warm_up(0.5)
     assert meter.startup_seconds() == 1
 
 
