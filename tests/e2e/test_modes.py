@@ -194,3 +194,66 @@ def test_another_run_in_the_workdir_is_refused(toy, tmp_path, changes, message):
     run.train(toy_config(tmp_path, "baseline"))
     with pytest.raises(UserError, match=message):
         run.train(toy_config(tmp_path, "baseline", **changes))
+
+
+def test_a_run_whose_configuration_is_gone_is_nobodys(toy, tmp_path):
+    run.train(toy_config(tmp_path, "gate", epochs=1))
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match=r"holds a run whose config.json is gone"):
+        run.train(toy_config(tmp_path, "gate", epochs=1))
+    (tmp_path / "results.json").unlink()
+    with pytest.raises(UserError, match=r"holds a run whose config.json is gone"):
+        run.train(toy_config(tmp_path, "gate", epochs=1, seed=7))
+
+
+def test_what_is_refused_leaves_no_folder_behind(toy, tmp_path):
+    with pytest.raises(UserError, match="batch_size"):
+        run.train(toy_config(tmp_path / "new", batch_size=100_000))
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_that_validate_as_nan_are_never_kept(toy, tmp_path):
+    # One step an epoch: the training loss is still finite when the weights no longer are.
+    config = toy_config(tmp_path, "baseline", batch_size=215, learning_rate=1e38)
+    with pytest.raises(UserError, match=r"stage baseline, after epoch 1: the validation NLL is"):
+        run.train(config)
+    assert not list((tmp_path / "checkpoints").glob("*.json"))
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_xla_is_part_of_what_a_routed_run_is(toy, tmp_path):
+    run.train(toy_config(tmp_path, routing="hard", epochs=1))
+    with pytest.raises(UserError, match=r"--jit_compile=True \(was False, and routes differently"):
+        run.train(toy_config(tmp_path, routing="hard", epochs=2, jit_compile=True))
+    run.train(toy_config(tmp_path / "soft", epochs=1))
+    assert run.train(toy_config(tmp_path / "soft", epochs=2, jit_compile=True)) == 0
+
+
+@pytest.mark.parametrize(("groups", "named"), [("semantic", True), ("none:2", False)])
+def test_only_named_groups_have_a_gate_accuracy(toy, tmp_path, groups, named):
+    run.train(toy_config(tmp_path, groups=groups, epochs=1))
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert ("gate_accuracy" in first) == ("gate_loss" in first) == named
+    assert first["loss"] > 0
+
+
+def test_ctrl_c_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "_evaluate", interrupted)
+        assert run.train(toy_config(tmp_path, epochs=1)) == 130
+    assert "stopped; evaluate it with: python" in capsys.readouterr().err
+    assert not (tmp_path / "results.json").exists()
+    assert run.train(toy_config(tmp_path, epochs=1)) == 0  # the same command evaluates
+    assert _results(tmp_path)["stages"][0]["steps"] == 8
+
+
+@pytest.mark.parametrize("mode", ["gate", "experts"])
+def test_a_part_alone_costs_what_it_is(toy, tmp_path, mode):
+    run.train(toy_config(tmp_path, mode, epochs=1))
+    results = _results(tmp_path)
+    # 192 pixels, 8 or 16 units, 2 groups or 5 classes; two experts, one of which answers
+    one = {"gate": 193 * 8 + 9 * 2, "experts": 193 * 16 + 17 * 5}[mode]
+    assert results["params"] == {"total": one * (1 + (mode == "experts")), "active": one}
