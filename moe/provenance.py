@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import shlex
@@ -16,22 +17,34 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-lear
 
 
 def command_line() -> str:
-    """The command of this process, as one could type it."""
-    program = pathlib.Path(sys.argv[0]).name
-    return " ".join(["python", program, *map(shlex.quote, sys.argv[1:])])
+    """The command of this process, as one could type it in the checkout."""
+    return _command("python", pathlib.Path(sys.argv[0]).name, *sys.argv[1:])
 
 
 def continue_command(workdir: pathlib.Path) -> str:
-    """The command that continues the run in `workdir`, also where that was not named."""
-    command = command_line()
-    if "--workdir" in command:
-        return command
-    return f"{command} --workdir={shlex.quote(str(workdir))}"
+    """The command that continues the run in `workdir` from here, also where that was not named."""
+    flags = sys.argv[1:]
+    if not any(flag.startswith(("--workdir", "-workdir")) for flag in flags):
+        flags = [*flags, f"--workdir={workdir}"]
+    return _command(_python(), sys.argv[0], *flags)
 
 
 def evaluate_command(workdir: pathlib.Path) -> str:
-    """The command that evaluates the run in `workdir`."""
-    return f"python eval.py --workdir={shlex.quote(str(workdir))}"
+    """The command that evaluates the run in `workdir` from here."""
+    program = pathlib.Path(sys.argv[0]).with_name("eval.py")
+    return _command(_python(), str(program), f"--workdir={workdir}")
+
+
+def _command(*words: str) -> str:
+    return " ".join(map(shlex.quote, words))
+
+
+def _python() -> str:
+    """The interpreter as one would call it: by its path if its environment is not activated."""
+    inside = sys.prefix != sys.base_prefix
+    if inside and os.environ.get("VIRTUAL_ENV") != sys.prefix:
+        return os.path.relpath(sys.executable)
+    return "python"
 
 
 def provenance() -> dict[str, Any]:
