@@ -36,6 +36,13 @@ def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
     return {name: sorted(runs, key=lambda run: run["seed"]) for name, runs in sorted(found.items())}
 
 
+def whole_page(folder: pathlib.Path) -> str:
+    """Everything that is published in `folder`: runs, and evaluations of some of them."""
+    evaluations = {path.stem: read_json(path) for path in sorted(folder.glob("evaluations/*.json"))}
+    page = results_page(load_results(folder))
+    return f"{page}\n{evaluations_section(evaluations)}" if evaluations else page
+
+
 def results_page(results: Mapping[str, Sequence[Results]]) -> str:
     """The page, as Markdown."""
     blocks = [_INTRODUCTION]
@@ -47,6 +54,33 @@ def results_page(results: Mapping[str, Sequence[Results]]) -> str:
         if note:
             blocks.append(f"{note}\n")
         blocks += [_accuracy_table(chosen), _cost_table(chosen), _origin_list(chosen)]
+    return "\n".join(blocks)
+
+
+def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """One trained mixture under many routings, as `eval.py` found it, a table an evaluation."""
+    blocks = ["## Routings\n"]
+    for name, found in evaluations.items():
+        header = ["routing", "accuracy", "NLL", "ECE", "macro-F1", "I(E;Y)"]
+        rows = [
+            [
+                routing,
+                f"{100 * values['accuracy']:.2f}",
+                *(f"{values[key]:.3f}" for key in ("nll", "ece", "macro_f1")),
+                f"{values['routing_metrics']['mutual_information']:.3f}"
+                if values["routing_metrics"]
+                else "-",
+            ]
+            for routing, values in found["routings"].items()
+        ]
+        blocks += [f"**{name}**, {found['dataset']}, {found['precision']}:\n", _table(header, rows)]
+        gaps = found["routed_against_dense"].items()
+        blocks += [
+            f"{routing}: running only the chosen experts differs from running all by at most "
+            f"{gap:.1e} in any probability.\n"
+            for routing, gap in gaps
+        ]
+        blocks.append(_origin(f"**{name}**", found) + "\n")
     return "\n".join(blocks)
 
 
@@ -106,14 +140,17 @@ def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
 def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
     lines = []
     for name, runs in results.items():
-        first = runs[0]
-        versions = ", ".join(f"{k} {v}" for k, v in first["versions"].items())
         seeds = ", ".join(str(run["seed"]) for run in runs)
-        lines.append(
-            f"- **{name}**, seeds {seeds}: `{first['command']}`; {first['device']}; {versions}; "
-            f"revision {first['revision']}"
-        )
+        lines.append(_origin(f"**{name}**, seeds {seeds}", runs[0]))
     return "\n".join(lines) + "\n"
+
+
+def _origin(title: str, found: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
+    return (
+        f"- {title}: `{found['command']}`; {found['device']}; {versions}; "
+        f"revision {found['revision']}"
+    )
 
 
 def _dig(content: Any, *keys: str) -> Any:
@@ -141,7 +178,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def main() -> int:
     """Writes the page beside the folder."""
-    _FOLDER.with_suffix(".md").write_text(results_page(load_results(_FOLDER)), encoding="utf-8")
+    _FOLDER.with_suffix(".md").write_text(whole_page(_FOLDER), encoding="utf-8")
     return 0
 
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import pathlib
 
-from moe.report.results_page import load_results, results_page
+from moe.report.results_page import results_page, whole_page
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -32,8 +33,33 @@ def _run(seed: int, accuracy: float) -> dict:
 
 
 def test_the_page_is_what_the_results_say():
-    page = results_page(load_results(DOCS / "results"))
+    page = whole_page(DOCS / "results")
     assert (DOCS / "results.md").read_text(encoding="utf-8") == page
+
+
+def test_an_evaluation_is_a_table_of_routings(tmp_path):
+    found = {
+        "dataset": "toy",
+        "precision": "float32",
+        "routings": {
+            "hard": {
+                "accuracy": 0.5, "nll": 1.25, "ece": 0.1, "macro_f1": 0.4,
+                "routing_metrics": {"mutual_information": 0.3},
+            },
+            "baseline": {
+                "accuracy": 0.25, "nll": 2.5, "ece": 0.2, "macro_f1": 0.2,
+                "routing_metrics": {},
+            },
+        },
+        "routed_against_dense": {"hard": 1.5e-7},
+        **{key: _run(0, 0.5)[key] for key in ("command", "device", "versions", "revision")},
+    }
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations" / "toy-run.json").write_text(json.dumps(found))
+    page = whole_page(tmp_path)
+    assert "| hard | 50.00 | 1.250 | 0.100 | 0.400 | 0.300 |" in page
+    assert "| baseline | 25.00 | 2.500 | 0.200 | 0.200 | - |" in page
+    assert "by at most 1.5e-07" in page
 
 
 def test_seeds_become_one_row_with_their_spread():
