@@ -87,6 +87,13 @@ def test_every_preset_parses_and_a_later_flag_wins(preset):
     assert config != Config()
 
 
+@pytest.mark.parametrize("name", ["lab_2017", "lab_quick"])
+def test_a_lab_trains_its_parts_one_by_one_unless_told_otherwise(name):
+    (preset,) = (path for path in PRESETS if path.stem == name)
+    assert train(f"--flagfile={preset}").mode == "separate"
+    assert train(f"--flagfile={preset}", "--mode=joint").mode == "joint"
+
+
 def test_there_are_presets():
     names = {preset.stem for preset in PRESETS}
     assert {"lab", "lab_2017", "lab_quick", "tabular"} <= names
