@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pathlib
 
+import pytest
+
 from moe.report.results_page import load_results, results_page
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -40,5 +42,19 @@ def test_seeds_become_one_row_with_their_spread():
     # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
     page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})
     assert "| toy-joint | joint | soft | 2 | 71.00 ± 1.41 |" in page
-    assert "| 3.000 ± 0.000 P | 2.0 ± 0.0 |" in page
+    assert "| 3.0 ± 0.0 P | 2.0 ± 0.0 min |" in page
     assert "made up" in page
+
+
+@pytest.mark.parametrize(
+    ("macs", "seconds", "cells"),
+    [
+        (7.2e14, 6624, "720.0 T | 110.4 min"),
+        (1e12, 60, "1.0 T | 1.0 min"),
+        (2.5e9, 59.94, "2.5 G | 59.9 s"),
+        (12, 0.25, "12.0 | 0.2 s"),
+    ],
+)
+def test_units_fit_the_size_of_the_run(macs, seconds, cells):
+    run = _run(0, 0.7) | {"macs_spent": macs, "train_seconds": seconds}
+    assert f"| {cells} |" in results_page({"toy": [run]})
