@@ -13,6 +13,8 @@ from absl import flags
 
 from moe import config
 
+BACKBONES = ("small", "deep", "tiny", "pooled", "fast")
+"""What `moe.models.backbones` registers; asking it would load TensorFlow."""
 _OPEN = "by data set"
 
 
@@ -83,7 +85,9 @@ def eval_flags() -> flags.FlagValues:
         "Soft routing runs only experts with at least this share of the gate, and the favourite.",
     )
     define.string("eval_split", "test or validation.")
-    define.string("data_dir", "Folder of TFDS; the run's own if none.")
+    define.string(
+        "data_dir", "Folder of TFDS. Default: the run's own, or TFDS_DATA_DIR where that is gone."
+    )
     define.string("precision", "Precision; the one the run was trained in if none.")
     define.integer("batch_size", "Examples a batch.")
     return values
@@ -125,7 +129,7 @@ def _model(values: flags.FlagValues) -> None:
     for part in ("gate", "expert", "baseline"):
         define.string(
             f"{part}_backbone",
-            f"Network of the {part}: small, deep, tiny, pooled, mlp-WIDTH-WIDTH…, or "
+            f"Network of the {part}: {', '.join(BACKBONES)}, mlp-WIDTH-WIDTH…, or "
             f"package.module:function. Default: {_OPEN}.",
         )
     define.string(

@@ -96,10 +96,11 @@ def _parse(
         raise SystemExit(0)
     try:
         rest = values(list(argv))[1:]
+    except (flags.CantOpenFlagFileError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).removeprefix("ERROR:: Unable to open flagfile: ")
+        raise UserError(f"--flagfile: cannot be read ({reason}).") from error
     except flags.Error as error:
         raise UserError(f"{error} (see --help)") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--flagfile: {error}") from error
     if rest:
         raise UserError(f"{rest[0]!r}: flags look like --name=value (see --help).")
     return values

@@ -33,6 +33,8 @@ SCHEDULES = ("constant", "cosine", "triangular")
 AUGMENTATIONS = ("none", "flip", "flip_crop")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")
+_TEMPERATURES = (1e-6, 1e6)
+"""Of the gate: its logits divided by one of these stay finite, and apart, in float32."""
 
 
 def _free(default: Any) -> Any:
@@ -272,11 +274,16 @@ def validate(config: Config) -> None:
         _one_of("boost", model.boost, BOOSTS)
     if data.augment is not None:
         _one_of("augment", data.augment, AUGMENTATIONS)
+    if not data.dataset:
+        _fail("dataset", data.dataset, "the name of a data set, or auto")
+    low, high = _TEMPERATURES
+    if not low <= model.gate_temperature <= high:
+        _fail("gate_temperature", model.gate_temperature, f"from {low:g} to {high:g}")
     if not 0 < data.validation_fraction < 1:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
     for section, names in (
         (data, ("train_examples",)),
-        (model, ("top_k", "gate_temperature")),
+        (model, ("top_k",)),
         (
             train,
             ("epochs", "steps", "batch_size", "learning_rate", "accumulate", "capacity_factor"),

@@ -48,8 +48,15 @@ class Groups:
         return np.full(len(examples.label), -1, np.int32)
 
 
-def resolve_groups(spec: str, source: Source) -> Groups:
+def resolve_groups(
+    spec: str, source: Source, stored: Mapping[str, Sequence[str]] | None = None
+) -> Groups:
     """Reads `--groups`: `semantic`, `none:K` or the path of a JSON file.
+
+    Args:
+      spec: the value of the flag.
+      source: the data set.
+      stored: what a run noted down of its groups; stands in for a file that is gone.
 
     Raises:
       UserError: the data set has no such groups, or the file does not partition its classes.
@@ -66,7 +73,8 @@ def resolve_groups(spec: str, source: Source) -> Groups:
     if spec.startswith("none:"):
         count = int(spec.removeprefix("none:"))
         return Groups(names=tuple(f"expert_{e}" for e in range(count)), named=False)
-    return _partition(_read(spec), source.classes, spec)
+    gone = stored is not None and not pathlib.Path(spec).exists()
+    return _partition(stored if gone else _read(spec), source.classes, spec)
 
 
 def _read(path: str) -> Mapping[str, Sequence[str]]:

@@ -71,8 +71,14 @@ class Workspace:
         return Split(examples, self.groups.of(examples))
 
 
-def open_workspace(config: Config) -> Workspace:
+def open_workspace(
+    config: Config, stored_groups: Mapping[str, Sequence[str]] | None = None
+) -> Workspace:
     """Reads the training split and resolves everything that depends on it.
+
+    Args:
+      config: as asked for.
+      stored_groups: what a finished run noted down, in case its groups file is gone.
 
     Raises:
       UserError: the data set cannot be had, or a flag does not fit it.
@@ -83,7 +89,7 @@ def open_workspace(config: Config) -> Workspace:
     source = open_source(config.data.dataset, data_dir)
     examples = source.train()
     config = resolve(config, source, examples.features.ndim - 1)
-    groups = resolve_groups(config.data.groups, source)
+    groups = resolve_groups(config.data.groups, source, stored_groups)
     if config.model.expert_head == "group" and groups.group_of_class is None:
         raise UserError(
             f"--expert_head=group: the groups of {source.name} do not partition its classes."

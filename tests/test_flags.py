@@ -87,6 +87,13 @@ def test_every_preset_parses_and_a_later_flag_wins(preset):
     assert config != Config()
 
 
+@pytest.mark.parametrize("name", ["lab_2017", "lab_quick"])
+def test_a_lab_trains_its_parts_one_by_one_unless_told_otherwise(name):
+    (preset,) = (path for path in PRESETS if path.stem == name)
+    assert train(f"--flagfile={preset}").mode == "separate"
+    assert train(f"--flagfile={preset}", "--mode=joint").mode == "joint"
+
+
 def test_there_are_presets():
     names = {preset.stem for preset in PRESETS}
     assert {"lab", "lab_2017", "lab_quick", "tabular"} <= names
@@ -106,7 +113,11 @@ def test_there_are_presets():
         (["--mode=everything"], r"--mode=everything: must be one of baseline"),
         (["stray"], r"'stray': flags look like --name=value"),
         (["--seed=1", "stray", "--epochs=1"], r"'stray': flags look like --name=value"),
-        (["--flagfile=/nowhere/at.all"], r"/nowhere/at.all"),
+        (["--flagfile=/nowhere/at.all"], r"^--flagfile: cannot be read \(.*/nowhere/at.all'\)\.$"),
+        (["--dataset="], r"--dataset=: must be the name of a data set"),
+        (["--gate_temperature=1e-40"], r"--gate_temperature=1e-40: must be from 1e-06 to 1e\+06"),
+        (["--gate_temperature=1e40"], r"--gate_temperature=1e\+40: must be from"),
+        (["--gate_temperature=nan"], r"--gate_temperature=nan: must be from"),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys, arguments, message):

@@ -104,3 +104,12 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
 def test_semantic_needs_groups_in_the_data_set():
     with pytest.raises(UserError, match=r"--groups=semantic: zoo has no built-in groups"):
         resolve_groups("semantic", make_source())
+
+
+def test_stored_groups_stand_in_only_for_a_file_that_is_gone(tmp_path):
+    stored = {"b": ["cat", "dog"], "a": ["ant", "bee"]}
+    gone = str(tmp_path / "gone.json")
+    assert resolve_groups(gone, make_source(), stored) == Groups(("b", "a"), True, (1, 1, 0, 0))
+    path = write(tmp_path, {"all": list(CLASSES)})
+    assert resolve_groups(path, make_source(), stored).names == ("all",)
+    assert resolve_groups("none:2", make_source(), stored).names == ("expert_0", "expert_1")

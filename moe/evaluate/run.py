@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +52,7 @@ def evaluate(config: EvalConfig) -> int:
     run = stored.config
     strategy = choose_strategy(run.runtime)
     policy = choose_precision(config.precision or stored.precision).policy
-    workspace = open_workspace(run)
+    workspace = open_workspace(run, stored.groups)
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
@@ -108,9 +109,10 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
         raise UserError(f"--workdir={workdir}: no run there (config.json is missing).")
     stored = read_run(workdir)
     run = stored.config
-    data = run.data
-    if config.data_dir:
-        data = dataclasses.replace(data, data_dir=config.data_dir)
+    data_dir = config.data_dir or run.data.data_dir
+    if not config.data_dir and not os.path.isdir(data_dir or ""):
+        data_dir = os.environ.get("TFDS_DATA_DIR", data_dir)  # trained elsewhere, or moved
+    data = dataclasses.replace(run.data, data_dir=data_dir)
     run = dataclasses.replace(run, data=data, runtime=on_one_device(run.runtime))
     return stored._replace(config=run)
 

@@ -51,8 +51,10 @@ def find(name: str) -> Builder:
         module, _, function = name.partition(":")
         try:
             return getattr(importlib.import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"backbone {name}: cannot be imported ({error}).") from error
+        except Exception as error:  # a user's own code may raise anything
+            raise UserError(
+                f"backbone {name}: cannot be imported ({type(error).__name__}: {error})."
+            ) from error
     raise UserError(
         f"backbone {name}: must be one of {', '.join(names())}, mlp-WIDTH-WIDTH…, or "
         "package.module:function."

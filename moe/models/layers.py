@@ -93,7 +93,7 @@ class Standardize(keras.layers.Layer):
         return tf.cast((x - mean) / deviation, self.compute_dtype)
 
     def fit(self, features: np.ndarray) -> None:
-        """Takes the statistics of training examples, `[N, ..., D]`; constant columns stay as is."""
+        """Takes the statistics of training examples, `[N, ..., D]`; constant columns become 0."""
         axes = tuple(range(features.ndim - 1))
         mean = features.mean(axis=axes, dtype=np.float64)
         # In chunks: a float64 copy of 50,000 images would take over a gigabyte.

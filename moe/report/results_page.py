@@ -17,6 +17,8 @@ from moe.files import read_json
 
 _FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "results"
 _AGREEMENT = "group_normalized_mutual_information"
+_MACS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
+_TIME = ((60, "min"), (1, "s"))
 Results = Mapping[str, Any]
 
 _INTRODUCTION = """\
@@ -118,7 +120,7 @@ def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
         "parameters",
         "run MACs an example",
         "MACs spent",
-        "training minutes",
+        "training time",
         "examples/s",
         "precision",
     ]
@@ -127,8 +129,8 @@ def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
             name,
             f"{runs[0]['params']['total']:,}",
             f"{runs[0]['macs_per_example']['active']:,}",
-            _spread(runs, lambda run: run["macs_spent"], 1e-15, 3) + " P",
-            _spread(runs, lambda run: run["train_seconds"], 1 / 60, 1),
+            _in_unit(runs, "macs_spent", _MACS),
+            _in_unit(runs, "train_seconds", _TIME),
             _spread(runs, lambda run: run["throughput"]["examples_per_second"], 1, 0),
             runs[0]["precision"],
         ]
@@ -169,6 +171,13 @@ def _spread(
     scaled = [v * scale for v in values]
     mean = f"{statistics.fmean(scaled):,.{digits}f}"
     return mean if len(scaled) < 2 else f"{mean} ± {statistics.stdev(scaled):,.{digits}f}"
+
+
+def _in_unit(runs: Sequence[Results], key: str, units: Sequence[tuple[float, str]]) -> str:
+    """The spread in the largest unit that the mean reaches, else in the smallest."""
+    mean = statistics.fmean(run[key] for run in runs)
+    size, name = next((unit for unit in units if mean >= unit[0]), units[-1])
+    return f"{_spread(runs, lambda run: run[key], 1 / size, 1)} {name}".rstrip()
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

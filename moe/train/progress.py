@@ -8,11 +8,12 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 import tqdm
 
+from moe.errors import UserError
 from moe.files import write_whole
 
 _LINE_SECONDS = 30.0
@@ -25,6 +26,9 @@ class Reporter:
       metrics_path: where the JSON lines go.
       stream: where the bar and the lines go.
       clock: seconds; an argument so that tests need not wait.
+
+    Raises:
+      UserError: in `log` and `drop` too: the file cannot be read or written.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class Reporter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = metrics_path
-        self._file = metrics_path.open("a", encoding="utf-8")
+        self._append("")
         self._stream = stream or sys.stderr
         self._clock = clock
         self._bar: tqdm.tqdm | None = None
@@ -42,25 +46,27 @@ class Reporter:
         self._spoke_at = clock()
 
     def close(self) -> None:
-        """Ends the bar and the file."""
+        """Ends the bar."""
         self.end_epoch()
-        self._file.close()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one JSON object to `metrics.jsonl`."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._append(json.dumps(record) + "\n")
 
     def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Takes records out of `metrics.jsonl`, and what is left of one whose writing was cut."""
+        """Takes records out of `metrics.jsonl`, and whatever else is no JSON object in a line."""
+        with _user_error(self._path):
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         records = []
-        for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in lines:
             with contextlib.suppress(ValueError):
                 records.append(json.loads(line))
-        kept = "".join(json.dumps(record) + "\n" for record in records if not unwanted(record))
-        self._file.close()
+        kept = "".join(
+            json.dumps(record) + "\n"
+            for record in records
+            if isinstance(record, dict) and not unwanted(record)
+        )
         write_whole(self._path, kept.encode())
-        self._file = self._path.open("a", encoding="utf-8")
 
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""
@@ -97,6 +103,19 @@ class Reporter:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _append(self, text: str) -> None:
+        with _user_error(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+@contextlib.contextmanager
+def _user_error(path: pathlib.Path) -> Iterator[None]:
+    """What the disk refuses the user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read or written ({error.strerror}).") from error
 
 
 class Silent(Reporter):

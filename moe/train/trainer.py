@@ -56,4 +56,5 @@ def _is_ahead(record: Mapping[str, Any], progress: Progress, stages: Sequence[St
     """Whether a record of `metrics.jsonl` is from after the moment that `progress` describes."""
     # A stage may report before its first step, on the last step of the stage before.
     at_start = progress.step == 0 and record.get("stage") == stages[progress.stage].name
-    return at_start or record["step"] > progress.total_steps
+    step = record.get("step")
+    return at_start or not isinstance(step, int) or step > progress.total_steps

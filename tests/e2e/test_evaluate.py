@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from toy import TEST, toy_config, toy_source
 
-from moe import run
+from moe import run, workspace
 from moe.config import EvalConfig
 from moe.data import registry
 from moe.data.source import Examples, Source
@@ -173,3 +173,38 @@ def test_soft_routing_spares_experts_below_a_threshold(copy_of, capsys):
     assert _evaluate(workdir, "soft", gate_threshold=1.0)["experts_per_example"] == 1.0
     with pytest.raises(UserError, match=r"--gate_threshold=0.5: is for --routing=soft, not hard"):
         _evaluate(workdir, "hard", gate_threshold=0.5)
+
+
+def _change_data(workdir: pathlib.Path, **changes) -> None:
+    stored = json.loads((workdir / "config.json").read_text())
+    stored["config"]["data"] |= changes
+    (workdir / "config.json").write_text(json.dumps(stored))
+
+
+def test_a_groups_file_that_is_gone_is_not_missed(copy_of):
+    workdir = copy_of("hard")
+    _change_data(workdir, groups=str(workdir / "gone.json"))
+    found = _evaluate(workdir, "hard")
+    assert found["groups"] == ["sharp", "soft"]
+    assert found["routings"]["hard"]["accuracy"] == _results(workdir)["test"]["accuracy"]
+
+
+def test_where_the_data_is_looked_for(copy_of, monkeypatch, tmp_path):
+    workdir = copy_of("alone")
+    asked = []
+    original = workspace.open_source
+
+    def spy(name, data_dir):
+        asked.append(data_dir)
+        return original(name, data_dir)
+
+    monkeypatch.setattr(workspace, "open_source", spy)
+    here, gone = str(tmp_path), str(tmp_path / "gone")
+    monkeypatch.setenv("TFDS_DATA_DIR", "environment")
+    for stored, flag in ((here, None), (gone, None), (None, None), (here, "flag")):
+        _change_data(workdir, data_dir=stored)
+        _evaluate(workdir, data_dir=flag)
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    _change_data(workdir, data_dir=gone)
+    _evaluate(workdir)
+    assert asked == [here, "environment", "environment", "flag", gone]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from flags.define import BACKBONES
 from moe.errors import UserError
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
@@ -45,7 +46,7 @@ def test_mlp_by_name():
 
 
 def test_all_registered_names():
-    assert set(backbones.names()) >= {"small", "deep", "tiny", "pooled", "fast"}
+    assert backbones.names() == BACKBONES  # as on the help page
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
@@ -105,11 +106,20 @@ def test_a_network_can_be_imported(module):
         ("no.such.module:f", r"backbone no.such.module:f: cannot be imported"),
         ("math:no_such_function", r"backbone math:no_such_function: cannot be imported"),
         (":f", r"backbone :f: cannot be imported"),
+        (".x:y", r"backbone .x:y: cannot be imported"),
     ],
 )
 def test_an_unknown_network_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         backbones.build(name, CIFAR, 10)
+
+
+@pytest.mark.parametrize("source", ["def net(:", "1 / 0"])
+def test_a_module_that_fails_is_refused(tmp_path, monkeypatch, source):
+    (tmp_path / "failing_networks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"failing_networks:net: cannot be imported \(\w+Error: "):
+        backbones.build("failing_networks:net", CIFAR, 10)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import pathlib
 
+import pytest
+
 from moe.report.results_page import results_page, whole_page
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -43,11 +45,17 @@ def test_an_evaluation_is_a_table_of_routings(tmp_path):
         "precision": "float32",
         "routings": {
             "hard": {
-                "accuracy": 0.5, "nll": 1.25, "ece": 0.1, "macro_f1": 0.4,
+                "accuracy": 0.5,
+                "nll": 1.25,
+                "ece": 0.1,
+                "macro_f1": 0.4,
                 "routing_metrics": {"mutual_information": 0.3},
             },
             "baseline": {
-                "accuracy": 0.25, "nll": 2.5, "ece": 0.2, "macro_f1": 0.2,
+                "accuracy": 0.25,
+                "nll": 2.5,
+                "ece": 0.2,
+                "macro_f1": 0.2,
                 "routing_metrics": {},
             },
         },
@@ -66,5 +74,19 @@ def test_seeds_become_one_row_with_their_spread():
     # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
     page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})
     assert "| toy-joint | joint | soft | 2 | 71.00 ± 1.41 |" in page
-    assert "| 3.000 ± 0.000 P | 2.0 ± 0.0 |" in page
+    assert "| 3.0 ± 0.0 P | 2.0 ± 0.0 min |" in page
     assert "made up" in page
+
+
+@pytest.mark.parametrize(
+    ("macs", "seconds", "cells"),
+    [
+        (7.2e14, 6624, "720.0 T | 110.4 min"),
+        (1e12, 60, "1.0 T | 1.0 min"),
+        (2.5e9, 59.94, "2.5 G | 59.9 s"),
+        (12, 0.25, "12.0 | 0.2 s"),
+    ],
+)
+def test_units_fit_the_size_of_the_run(macs, seconds, cells):
+    run = _run(0, 0.7) | {"macs_spent": macs, "train_seconds": seconds}
+    assert f"| {cells} |" in results_page({"toy": [run]})

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import pathlib
 
+import pytest
+
+from moe.errors import UserError
 from moe.train.progress import Reporter
 
 
@@ -55,9 +59,22 @@ def test_dropped_records_are_gone_and_the_file_goes_on(tmp_path):
         reporter.log({"step": step})
     reporter.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1, "los')  # the process was killed here
+        file.write('null\n7\n["step"]\n{"step": 1, "los')  # the process was killed here
     reporter, _ = _reporter(tmp_path, io.StringIO())
     reporter.drop(lambda record: record["step"] > 2)
     reporter.log({"step": 4})
     reporter.close()
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n{"step": 4}\n'
+
+
+def test_a_folder_in_place_of_the_metrics_is_refused(tmp_path):
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics.jsonl: .*Is a directory"):
+        _reporter(tmp_path, io.StringIO())
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no disk that is full")
+def test_a_full_disk_is_an_error_of_the_user():
+    reporter = Reporter(pathlib.Path("/dev/full"), io.StringIO())
+    with pytest.raises(UserError, match=r"/dev/full: .*No space left"):
+        reporter.log({"step": 1})
