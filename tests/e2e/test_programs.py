@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
     code, out, err = _run(f"{TRAIN} --epochs=1 --workdir=finished", folder)
     assert code == 0, err
-    assert "evaluate: python eval.py --workdir=finished" in out
+    assert re.search(r"evaluate: \S*python \S*eval\.py --workdir=finished", out)
     return folder
 
 
@@ -99,7 +99,7 @@ def test_ctrl_c_saves_and_says_how_to_continue(tmp_path):
     assert not out
     assert "Traceback" not in err
     (workdir,) = (tmp_path / "runs").iterdir()
-    (said,) = re.findall(r"stopped \(SIGINT\); continue with: python (.*)", err)
+    (said,) = re.findall(r"stopped \(SIGINT\); continue with: \S*python \S*(train\.py .*)", err)
     assert said == f"{command} --workdir=runs/{workdir.name}"
     assert not (workdir / "results.json").exists()
     # The checkpoint is of the moment of the signal: nothing that was logged is behind it.
