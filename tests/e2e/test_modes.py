@@ -12,6 +12,7 @@ from toy import TEST, TRAIN, toy_config, toy_source
 from moe import run
 from moe.data import pipeline, registry
 from moe.errors import UserError
+from moe.evaluate.run import restore_best
 from moe.train import accounts, meter, stage_run
 from moe.workspace import open_workspace
 
@@ -144,6 +145,30 @@ def test_validation_examples_are_never_trained_on(toy, monkeypatch, tmp_path):
     seen = {image.tobytes() for split in trained_on for image in split.examples.features}
     assert len(seen) == TRAIN - len(validation)
     assert not seen & held_out
+
+
+def test_features_are_standardised_by_training_examples_only(toy, tmp_path):
+    config = toy_config(tmp_path, "baseline", epochs=1)
+    run.train(config)
+    workspace = open_workspace(config)
+    mixture = workspace.build(tf.distribute.get_strategy(), "float32")
+    restore_best(mixture, tmp_path)
+    parts = [part.examples.features for part in (workspace.train, workspace.validation)]
+    means = [x.mean(axis=(0, 1, 2)) for x in (parts[0], np.concatenate(parts))]
+    np.testing.assert_allclose(mixture.standardize.mean, means[0], rtol=1e-5)
+    assert (np.abs(means[0] - means[1]) > 1e-4 * means[0]).any()  # the two can be told apart
+
+
+@pytest.mark.parametrize("routing", ["soft", "hard"])
+def test_the_blend_stage_pays_for_one_expert(toy, tmp_path, routing):
+    run.train(toy_config(tmp_path, "separate", epochs=1, routing=routing))
+    blend = _results(tmp_path)["stages"][-1]
+    pixels, classes = 8 * 8 * 3, 5
+    gate = pixels * 8 + 8 * 2
+    baseline = expert = pixels * 16 + 16 * classes
+    combiner = pixels * 512 + 512 * classes
+    assert blend["name"] == "blend"
+    assert blend["macs"] == blend["examples"] * (gate + baseline + expert + 3 * combiner)
 
 
 @pytest.mark.parametrize("routing", ["soft", "hard"])

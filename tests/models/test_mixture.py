@@ -14,7 +14,7 @@ from moe.models.build import build_mixture
 from moe.models.layers import Dropout
 from moe.models.mixture import MixtureOfExperts, Way, make_router
 from moe.taxonomy import Groups
-from moe.train.objectives import JointObjective
+from moe.train.objectives import BlendObjective, JointObjective
 from moe.types import Batch
 
 S, E, L, COLUMNS = 9, 3, 6, 4
@@ -335,6 +335,22 @@ def test_hard_routing_samples_in_training_and_takes_the_favourite_at_evaluation(
     assert (np.abs(share - gate) < 5 * np.sqrt(gate * (1 - gate) / 500) + 1e-9).all()
     favourites = answer(mixture, "hard", many).routing.expert_index
     np.testing.assert_array_equal(favourites, np.full([500, 1], gate.argmax()))
+
+
+@pytest.mark.parametrize("combiners_drop", [False, True])
+def test_only_the_combiners_drop_when_they_learn_to_blend(combiners_drop):
+    network = dropping if combiners_drop else lambda n: backbones.mlp((COLUMNS,), n, [8])
+    kind = "full, per class"
+    mixture = make_mixture(kind, dropping, combiners=[network(L) for _ in range(E)])
+    objective = BlendObjective(mixture, None)
+    columns = {"label": LABEL, "group": LABEL % E, "index": np.arange(S), "weight": np.ones(S, "f")}
+    batch = Batch(features=tf.constant(FEATURES), **columns)
+
+    def loss(key):
+        with randomness.key_scope(tf.constant(key)):
+            return float(objective.train(batch, S).loss)
+
+    assert (loss([1, 2]) != loss([1, 3])) == combiners_drop
 
 
 def test_top_k_with_one_expert_is_hard_routing():

@@ -8,7 +8,7 @@ from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
 from moe.taxonomy import Groups
-from moe.train.stages import TUNING_RATE, check_examples, stages_of
+from moe.train.stages import check_examples, stages_of
 
 GROUPS = Groups(("artificial", "natural"), named=True, group_of_class=(0, 1))
 PARTS = ["baseline", "gate", "expert_0", "expert_1", "combiner_0", "combiner_1"]
@@ -43,7 +43,7 @@ def test_experts_learn_their_own_group_only_and_joint_learns_all():
     assert stages["natural"].parts == ("expert_1",)
     assert stages["blend"].parts == ("combiner_0", "combiner_1")
     assert stages["joint"].parts == tuple(PARTS)
-    assert stages["joint"].rate == TUNING_RATE
+    assert stages["joint"].rate == 0.1
     assert stages["gate"].rate == 1
 
 
