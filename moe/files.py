@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import pathlib
 from typing import Any
 
 from moe.errors import UserError
+
+
+def choose_workdir(asked: str | None, kind: str) -> pathlib.Path:
+    """The folder that was asked for, else `runs/KIND-TIME`; it need not be there yet."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return pathlib.Path(asked or f"runs/{kind}-{now}")
+
+
+def make_workdir(workdir: pathlib.Path) -> None:
+    """Makes the folder of a run, if it is not there.
+
+    Raises:
+      UserError: it cannot be made or written to.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
+    if not os.access(workdir, os.W_OK):
+        raise UserError(f"--workdir={workdir}: is not writable.")
 
 
 def write_whole(path: pathlib.Path, content: bytes) -> None:

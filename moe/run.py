@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 import pathlib
 import shutil
 import signal
@@ -18,7 +16,7 @@ from moe.errors import UserError, warn
 from moe.evaluate import metrics, summary
 from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
-from moe.files import write_json
+from moe.files import choose_workdir, make_workdir, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.models.normalization import check_replicas
@@ -32,7 +30,7 @@ from moe.train.meter import Meter
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter, Silent
 from moe.train.signals import StopTraining, stop_on_signals
-from moe.train.stages import Stage, check_examples, stages_of
+from moe.train.stages import Stage, check_examples, parts_of, stages_of
 from moe.train.state import model_variables
 from moe.train.team import make_team
 from moe.train.trainer import train_stages
@@ -140,12 +138,7 @@ def _begin(
     Raises:
       UserError: the folder cannot be made or written to.
     """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
-    if not os.access(workdir, os.W_OK):
-        raise UserError(f"--workdir={workdir}: is not writable.")
+    make_workdir(workdir)
     if longer:
         _forget_outcome(workdir)
     write_json(
@@ -167,7 +160,7 @@ def _conclude(
     workdir: pathlib.Path,
 ) -> dict[str, Any]:
     """Keeps the best weights, evaluates them and says what they cost."""
-    parts = sorted({part for stage in stages for part in stage.parts})
+    parts = parts_of(stages)
     CheckpointStore(workdir / "best", keep=1).save(
         1, model_variables(context.mixture, parts), {"parts": parts}
     )
@@ -188,10 +181,7 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
       UserError: another run lives there.
     """
     config = workspace.config
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    workdir = pathlib.Path(
-        config.runtime.workdir or f"runs/{config.mode}-{config.data.dataset}-{now}"
-    )
+    workdir = choose_workdir(config.runtime.workdir, f"{config.mode}-{config.data.dataset}")
     if not (workdir / "config.json").exists():
         if (workdir / "results.json").exists() or (workdir / "checkpoints").exists():
             raise UserError(
@@ -236,7 +226,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """The final evaluation: the only place of a run that opens the test split."""
     config, groups = workspace.config, workspace.groups
-    parts = sorted({part for stage in stages for part in stage.parts})
+    parts = parts_of(stages)
     test = workspace.open_test()
     results = {
         "dataset": workspace.source.name,

@@ -19,6 +19,9 @@ NUM_CLASSES = 10
 KEY = (1, 2)
 LOADS = ("balanced", "zipf")
 DISPATCHES = ("soft", "dense", "routed", "fixed")
+GROWTH_TITLE = "cost by number of experts: "
+CROSSOVER_TITLE = "does routing pay"
+"""How the titles of two suites' groups begin: what is made of their answers finds them by it."""
 PHASES = ("train", "evaluate")
 
 

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_TITLE = "cost by number of experts: "
+from moe.benchmark.cases import GROWTH_TITLE
 
 
 def write_growth_figure(
@@ -21,7 +21,7 @@ def write_growth_figure(
     Returns:
       `path`, or None where nothing of that kind was measured or matplotlib is not installed.
     """
-    measured = [row for row in rows if row["group"].startswith(_TITLE) and "dispatch" in row]
+    measured = [row for row in rows if row["group"].startswith(GROWTH_TITLE) and "dispatch" in row]
     if not measured:
         return None
     try:
@@ -43,7 +43,7 @@ def write_growth_figure(
             cost = [1e3 / row["examples_per_second"] for row in line]
             panel.plot([row["num_experts"] for row in line], cost, style, label=dispatch)
         panel.set(
-            title=group.removeprefix(_TITLE),
+            title=group.removeprefix(GROWTH_TITLE),
             xlabel="experts",
             ylabel="milliseconds an example",
             xscale="log",

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import pathlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from moe.benchmark.cases import Case
+from moe.benchmark.cases import CROSSOVER_TITLE, Case
 from moe.benchmark.figure import write_growth_figure
 from moe.benchmark.measure import (
     Arm,
@@ -25,7 +23,7 @@ from moe.benchmark.sweep import parse_sweep, sweep_group
 from moe.config import BenchmarkConfig, Config
 from moe.errors import UserError
 from moe.evaluate.tables import format_table
-from moe.files import write_json
+from moe.files import choose_workdir, make_workdir, write_json
 from moe.provenance import provenance
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
@@ -46,7 +44,8 @@ def benchmark(config: BenchmarkConfig) -> int:
     choose_strategy(on_one_device(runtime))
     policy = choose_precision(runtime.precision).policy
     groups = _groups(config, policy)
-    workdir = _make_workdir(runtime.workdir)
+    workdir = choose_workdir(runtime.workdir, "benchmark")
+    make_workdir(workdir)
     found: dict[str, Any] = {
         **provenance(),
         "precision": policy,
@@ -109,16 +108,6 @@ def _base_case(run: Config, policy: str) -> Case:
     baseline = (model.baseline_backbone or Case.baseline) if model.baseline else None
     dispatch = "soft" if model.routing == "soft" else "routed"
     return Case(baseline=baseline, precision=policy, dispatch=dispatch, **given)
-
-
-def _make_workdir(asked: str | None) -> pathlib.Path:
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    workdir = pathlib.Path(asked or f"runs/benchmark-{now}")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
-    return workdir
 
 
 def _ratio(question: Question, arms: Sequence[Arm], timings: Mapping[str, Timing]) -> Ratio:
@@ -201,7 +190,7 @@ def _sentence(answer: Mapping[str, Any]) -> str:
 
 def _verdicts(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """From which batch size on routing pays, for each expert of the crossover suite."""
-    asked = [a for a in answers if a["group"].startswith("does routing pay")]
+    asked = [a for a in answers if a["group"].startswith(CROSSOVER_TITLE)]
     for title in dict.fromkeys(a["group"] for a in asked):
         mine = [a for a in asked if a["group"] == title]
         pays = [a["arm"] for a in mine if a["resolved"] and a["low"] > 1]

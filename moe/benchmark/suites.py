@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from moe.benchmark.cases import Case
+from moe.benchmark.cases import CROSSOVER_TITLE, GROWTH_TITLE, Case
 from moe.benchmark.measure import Arm
 from moe.benchmark.mixtures import mixture_arm, routed_step_arm
 from moe.benchmark.training import (
@@ -188,7 +188,7 @@ def growth(policy: str) -> Iterator[Group]:
             for dispatch in ("soft", "dense", "routed")
         }
         yield Group(
-            f"cost by number of experts: {phase}, batch 128",
+            f"{GROWTH_TITLE}{phase}, batch 128",
             lambda cases=cases: [mixture_arm(name, case) for name, case in cases.items()],
             [
                 Question(
@@ -222,7 +222,7 @@ def crossover(policy: str) -> Iterator[Group]:
             for dispatch in ("routed", "dense")
         }
         yield Group(
-            f"does routing pay: 4 experts {network}",
+            f"{CROSSOVER_TITLE}: 4 experts {network}",
             lambda cases=cases: [mixture_arm(name, case) for name, case in cases.items()],
             [
                 Question(

@@ -100,4 +100,6 @@ def sweep_group(base: Case, axes: dict[str, list[Any]]) -> Group:
 
 
 def _show(value: Any) -> Any:
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value

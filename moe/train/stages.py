@@ -63,6 +63,11 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
     }[config.mode]
 
 
+def parts_of(stages: Sequence[Stage]) -> list[str]:
+    """The names of all networks that learn in one of the stages."""
+    return sorted({part for stage in stages for part in stage.parts})
+
+
 def check_examples(
     stages: Sequence[Stage],
     train: Split,

@@ -8,7 +8,7 @@ from typing import Any
 from moe.errors import UserError
 from moe.train.context import Context, Progress
 from moe.train.stage_run import StageRun
-from moe.train.stages import Stage
+from moe.train.stages import Stage, parts_of
 
 
 def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, Any]]:
@@ -24,7 +24,7 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
     """
     if context.team.is_chief:
         context.store.sweep()
-    parts = sorted({part for stage in stages for part in stage.parts})
+    parts = parts_of(stages)
     saved = context.store.newest()
     progress = Progress.from_dict(saved.progress) if saved else Progress()
     # What was done after the checkpoint is done again, and logged again.
