@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import absl.logging
 
+from moe.memory import use_one_arena
+
 
 @contextlib.contextmanager
 def native_stderr_held_back() -> Iterator[None]:
@@ -33,6 +35,7 @@ def native_stderr_held_back() -> Iterator[None]:
 
 def load_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices; later warnings and errors still show."""
+    use_one_arena()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with native_stderr_held_back():
         import tensorflow as tf

@@ -13,7 +13,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # From the ground up; a module imports from its own floor or from lower ones.
 FLOORS = [
-    ["moe", "moe.errors", "moe.files", "moe.quiet", "moe.randomness", "moe.typed", "moe.types"],
+    [
+        *("moe", "moe.errors", "moe.files", "moe.memory", "moe.quiet", "moe.randomness"),
+        *("moe.typed", "moe.types"),
+    ],
     ["moe.config", "moe.data.source", "moe.routing", "moe.losses"],
     ["moe.taxonomy", "moe.defaults", "moe.run_files"],
     ["moe.data.*", "moe.models.*", "moe.evaluate.metrics", "moe.evaluate.tables"],

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from moe.errors import UserError
-from moe.evaluate.metrics import mcnemar
-from moe.evaluate.predictions import RUN_FILE, read_answers
+from moe.evaluate.metrics import confusion_matrix, expert_by_class, mcnemar
+from moe.evaluate.predictions import RUN_FILE, StoredAnswers, read_answers
 from moe.run_files import Results, read_results
 
 
@@ -19,8 +19,9 @@ def compare(workdirs: Sequence[str]) -> dict[str, Any]:
     """Compares the runs' own answers on the test split.
 
     Returns:
-      `dataset`, number of `examples`, the results of each of the `runs`, and `mcnemar`, a test for
-      every pair.
+      `dataset`, number of `examples`, the results of each of the `runs` with its `confusion` and
+      its `expert_by_class` (None where no one expert answers), and `mcnemar`, a test for every
+      pair.
 
     Raises:
       UserError: a run is not finished, its mode has no answers, its files are damaged or not of one
@@ -29,10 +30,12 @@ def compare(workdirs: Sequence[str]) -> dict[str, Any]:
     runs, labels, correct = {}, {}, {}
     for name in workdirs:
         runs[name] = _finished(name)
-        answer, labels[name] = read_answers(pathlib.Path(name) / RUN_FILE)
-        correct[name] = answer == labels[name]
+        answers = read_answers(pathlib.Path(name) / RUN_FILE)
+        labels[name] = answers.label
+        correct[name] = answers.answer == answers.label
         if correct[name].mean() != runs[name]["test"]["accuracy"]:
             raise UserError(f"--compare={name}: {RUN_FILE} is not of the run in results.json.")
+        runs[name] |= _tables(runs[name], answers)
     first = workdirs[0]
     for name in workdirs[1:]:
         same = runs[name]["dataset"] == runs[first]["dataset"]
@@ -46,6 +49,18 @@ def compare(workdirs: Sequence[str]) -> dict[str, Any]:
             {"a": a, "b": b, **mcnemar(correct[a], correct[b])}
             for a, b in itertools.combinations(workdirs, 2)
         ],
+    }
+
+
+def _tables(results: Results, answers: StoredAnswers) -> dict[str, Any]:
+    """Answers by class, and by expert and class."""
+    answer, label, expert = answers
+    classes, experts = len(results["classes"]), len(results["groups"])
+    return {
+        "confusion": confusion_matrix(answer, label, classes).tolist(),
+        "expert_by_class": expert_by_class(expert, answer, label, experts, classes)
+        if (expert >= 0).all()
+        else None,
     }
 
 

@@ -6,6 +6,7 @@ import io
 import pathlib
 import zipfile
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,8 +58,16 @@ def write_predictions(path: pathlib.Path, answers: Answers, split: Split) -> Non
     write_whole(path, content.getvalue())
 
 
-def read_answers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """The columns `answer` and `label` of a file, `<int32>[N]` each.
+class StoredAnswers(NamedTuple):
+    """What a run answered, each `<int32>[N]`; an `expert` of -1 is no one expert."""
+
+    answer: np.ndarray
+    label: np.ndarray
+    expert: np.ndarray
+
+
+def read_answers(path: pathlib.Path) -> StoredAnswers:
+    """The columns of a file that a comparison needs.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -68,12 +77,12 @@ def read_answers(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("no zip file")  # NumPy would propose to unpickle it
         with np.load(path, allow_pickle=False) as stored:
             columns = {name: stored[name] for name in stored.files}
-        answer, label = columns["answer"], columns["label"]
+        found = StoredAnswers(*(columns[name] for name in StoredAnswers._fields))
         lengths = {len(column) for column in columns.values()}
-        if answer.shape != label.shape or len(lengths) > 1 or lengths == {0}:
+        if len({column.shape for column in found}) > 1 or len(lengths) > 1 or lengths == {0}:
             raise ValueError("its columns are empty or differ in length")
     except _DAMAGED as error:
         raise UserError(
             f"{path}: is missing or damaged ({type(error).__name__}: {error})."
         ) from error
-    return answer, label
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.evaluate.tables import format_table, percent, shares
@@ -54,8 +54,9 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     if routings:
         blocks.append(_routings_table(routings, evaluation["top_k"]))
         first = next(iter(routings))
-        blocks.append(_experts_table(evaluation, first))
-        blocks.append(_confusion_table(evaluation, first))
+        found, classes = routings[first], evaluation["classes"]
+        blocks.append(experts_table(first, found["expert_by_class"], evaluation["groups"], classes))
+        blocks.append(confusion_table(first, found["confusion"], classes))
     if evaluation["gate_threshold"]:
         blocks.append(
             f"soft: experts that the gate gives less than {evaluation['gate_threshold']:g} are "
@@ -92,31 +93,34 @@ def _routings_table(routings: Mapping[str, Any], top_k: int | None) -> str:
     return format_table(header, rows)
 
 
-def _experts_table(evaluation: Mapping[str, Any], routing: str) -> str:
-    """Share of each class that each expert gets, and how well it does there."""
-    table = evaluation["routings"][routing]["expert_by_class"]
+def experts_table(
+    title: str,
+    table: Mapping[str, Any] | None,
+    experts: Sequence[str],
+    classes: Sequence[str],
+) -> str:
+    """Share of each class that each expert gets, and how well it does there.
+
+    Args:
+      title: of whom.
+      table: of `moe.evaluate.metrics.expert_by_class`, or None.
+      experts, classes: E and L names.
+    """
     if table is None:
-        return f"{routing}: no one expert answers"
+        return f"{title}: no one expert answers"
     totals = [sum(column) for column in zip(*table["count"], strict=True)]
     rows = []
-    for name, counts, accuracies in zip(
-        evaluation["groups"], table["count"], table["accuracy"], strict=True
-    ):
+    for name, counts, accuracies in zip(experts, table["count"], table["accuracy"], strict=True):
         shares = (
             f"{count / total:.2f}" if total else None
             for count, total in zip(counts, totals, strict=True)
         )
         rows.append((f"{name}: share", *shares))
         rows.append((f"{name}: accuracy", *(a if a is None else f"{a:.2f}" for a in accuracies)))
-    return f"expert by class, {routing}\n" + format_table(("", *evaluation["classes"]), rows)
+    return f"expert by class, {title}\n" + format_table(("", *classes), rows)
 
 
-def _confusion_table(evaluation: Mapping[str, Any], routing: str) -> str:
-    rows = [
-        (name, *counts)
-        for name, counts in zip(
-            evaluation["classes"], evaluation["routings"][routing]["confusion"], strict=True
-        )
-    ]
-    header = ("true \\ answer", *evaluation["classes"])
-    return f"confusion, {routing}\n" + format_table(header, rows)
+def confusion_table(title: str, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    """Counts `[L, L]`: a row a true class, a column an answer."""
+    rows = [(name, *counts) for name, counts in zip(classes, confusion, strict=True)]
+    return f"confusion, {title}\n" + format_table(("true \\ answer", *classes), rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe.evaluate.present import confusion_table, experts_table
 from moe.evaluate.tables import format_table, percent, shares
 
 # Rows: title, place in the results, style.
@@ -54,11 +55,20 @@ def comparison_text(comparison: Mapping[str, Any]) -> str:
         (f"{t['a']} against {t['b']}", t["only_a"], t["only_b"], f"{t['p_value']:.2g}")
         for t in comparison["mcnemar"]
     ]
+    tables = [
+        block
+        for name, run in comparison["runs"].items()
+        for block in (
+            experts_table(name, run["expert_by_class"], run["groups"], run["classes"]),
+            confusion_table(name, run["confusion"], run["classes"]),
+        )
+    ]
     return (
         f"test split of {comparison['dataset']}, {comparison['examples']:,} examples\n"
         + format_table(("", *runs), rows)
         + "\n\nMcNemar's exact test\n"
         + format_table(("runs", "only the first right", "only the second right", "p"), tests)
+        + "".join(f"\n\n{table}" for table in tables)
     )
 
 

@@ -11,7 +11,8 @@ from moe.evaluate.side_by_side import comparison_text
 
 LABEL = np.array([0, 1, 1, 0])
 MIXTURE = {
-    "dataset": "toy", "note": "", "mode": "joint", "routing": "hard", "precision": "float32",
+    "dataset": "toy", "classes": ["cat", "dog"], "groups": ["left", "right"], "note": "",
+    "mode": "joint", "routing": "hard", "precision": "float32",
     "device": "CPU", "seed": 3,
     "test": {"accuracy": 0.75, "nll": 0.5, "ece": 0.125, "macro_f1": 0.7333},
     "parts": {
@@ -44,11 +45,12 @@ RIGHT, WRONG = [0, 1, 1, 1], [0, 0, 0, 1]
 def run(tmp_path):
     """Makes a run's folder and returns its name."""
 
-    def make(name, results, answer=RIGHT, label=LABEL):
+    def make(name, results, answer=RIGHT, label=LABEL, expert=(0, 0, 1, 1)):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "results.json").write_text(json.dumps(results))
-        np.savez(folder / "predictions.npz", answer=np.array(answer), label=np.array(label))
+        columns = {"answer": answer, "label": label, "expert": expert}
+        np.savez(folder / "predictions.npz", **{k: np.array(v) for k, v in columns.items()})
         return str(folder)
 
     return make
@@ -62,7 +64,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def test_a_mixture_beside_a_baseline(run):
-    names = [run("a", MIXTURE), run("b", BASELINE, WRONG)]
+    names = [run("a", MIXTURE), run("b", BASELINE, WRONG, expert=[-1] * 4)]
     comparison = compare(names)
     assert comparison["examples"] == 4
     (test,) = comparison["mcnemar"]
@@ -90,6 +92,16 @@ def test_a_mixture_beside_a_baseline(run):
         "parameters": ["1,000", "1,000"],
     }
     assert "McNemar's exact test" in text
+    # What the two say about every class, and who says it: left has a cat and a dog, right too.
+    assert comparison["runs"][names[0]]["confusion"] == [[1, 1], [0, 2]]
+    assert comparison["runs"][names[1]]["confusion"] == [[1, 1], [2, 0]]
+    assert text.count("confusion, ") == 2
+    assert comparison["runs"][names[0]]["expert_by_class"] == {
+        "count": [[1, 1], [1, 1]],
+        "accuracy": [[1.0, 1.0], [0.0, 1.0]],
+    }
+    assert f"expert by class, {names[0]}" in text
+    assert f"{names[1]}: no one expert answers" in text
 
 
 def test_experts_of_other_names_get_rows_of_their_own(run):

@@ -50,8 +50,9 @@ def test_without_a_gate_there_is_no_gate_column(tmp_path):
 
 def test_answers_are_read_back(tmp_path):
     write_predictions(tmp_path / RUN_FILE, ANSWERS, SPLIT)
-    answer, label = read_answers(tmp_path / RUN_FILE)
-    assert (answer.tolist(), label.tolist()) == ([0, 1], [1, 1])
+    read = read_answers(tmp_path / RUN_FILE)
+    assert (read.answer.tolist(), read.label.tolist()) == ([0, 1], [1, 1])
+    assert read.expert.tolist() == ANSWERS.expert.tolist()
 
 
 def stored(**columns) -> bytes:
@@ -60,7 +61,13 @@ def stored(**columns) -> bytes:
     return content.getvalue()
 
 
-WHOLE = stored(label=np.zeros(3, int), answer=np.zeros(3, int), index=np.arange(3))
+def damaged(**changes) -> bytes:
+    """A file whose columns are not what they should be."""
+    whole = dict.fromkeys(("label", "answer", "expert"), np.zeros(3, int)) | changes
+    return stored(**{name: column for name, column in whole.items() if column is not None})
+
+
+WHOLE = damaged(index=np.arange(3))
 ALONE = io.BytesIO()
 np.save(ALONE, np.arange(3))
 DAMAGED = {
@@ -70,16 +77,15 @@ DAMAGED = {
     "truncated": WHOLE[:-1],
     "half": WHOLE[: len(WHOLE) // 2],
     "changed": WHOLE.replace(WHOLE[60:64], b"....", 1),
-    "objects": stored(label=np.zeros(3, object), answer=np.zeros(3, int)),
-    "no label": stored(answer=np.zeros(3, int)),
-    "no rows": stored(label=np.zeros(0, int), answer=np.zeros(0, int)),
-    "no answer": stored(label=np.zeros(3, int)),
-    "fewer answers": stored(label=np.zeros(3, int), answer=np.zeros(2, int)),
-    "fewer rows elsewhere": stored(
-        label=np.zeros(3, int), answer=np.zeros(3, int), index=np.arange(2)
-    ),
-    "numbers for columns": stored(label=np.array(0), answer=np.array(0)),
-    "tables for columns": stored(label=np.zeros((3, 2), int), answer=np.zeros(3, int)),
+    "objects": damaged(label=np.zeros(3, object)),
+    "no label": damaged(label=None),
+    "no rows": damaged(**dict.fromkeys(("label", "answer", "expert"), np.zeros(0, int))),
+    "no answer": damaged(answer=None),
+    "no expert": damaged(expert=None),
+    "fewer answers": damaged(answer=np.zeros(2, int)),
+    "fewer rows elsewhere": damaged(index=np.arange(2)),
+    "numbers for columns": damaged(label=np.array(0)),
+    "tables for columns": damaged(label=np.zeros((3, 2), int)),
 }
 
 
@@ -104,14 +110,14 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 def test_no_bit_can_flip_into_a_traceback_or_another_answer(tmp_path):
     for place in range(len(WHOLE)):
-        damaged = bytearray(WHOLE)
-        damaged[place] ^= 1 << (place % 8)
-        (tmp_path / RUN_FILE).write_bytes(damaged)
+        flipped = bytearray(WHOLE)
+        flipped[place] ^= 1 << (place % 8)
+        (tmp_path / RUN_FILE).write_bytes(flipped)
         try:
-            answer, label = read_answers(tmp_path / RUN_FILE)
+            read = read_answers(tmp_path / RUN_FILE)
         except UserError:
             continue
-        assert answer.tolist() == label.tolist() == [0, 0, 0]
+        assert [column.tolist() for column in read] == [[0, 0, 0]] * 3
 
 
 def test_a_disk_that_does_not_take_them_is_one_line(tmp_path):
