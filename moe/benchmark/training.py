@@ -17,7 +17,7 @@ from moe.data.augment import AUGMENTATIONS
 from moe.data.pipeline import training_batches
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
-from moe.models.layers import Dropout
+from moe.models.layers import Dropout, MaxPool
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import BatchNorm
 from moe.train.loop import make_train_loop
@@ -162,6 +162,8 @@ def _with_stock_layers(model: keras.Model) -> keras.Model:
             return keras.layers.Dropout(layer.rate)
         if isinstance(layer, BatchNorm):
             return keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon)
+        if isinstance(layer, MaxPool):
+            return keras.layers.MaxPooling2D.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config())
 
     return keras.models.clone_model(model, clone_function=stock)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from moe.errors import UserError
-from moe.models.layers import Dropout
+from moe.models.layers import Dropout, MaxPool
 from moe.models.normalization import BatchNorm
 
 Builder = Callable[[tuple[int, ...], int], keras.Model]
@@ -104,7 +104,7 @@ def _convolutions(input_shape: tuple[int, ...], blocks: Sequence[Sequence[int]],
     for widths in blocks:
         for width in widths:
             x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
-        x = keras.layers.MaxPooling2D()(x)
+        x = MaxPool()(x)
         x = Dropout(rate)(x)
     return inputs, x
 
@@ -136,7 +136,7 @@ def pooled(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
     inputs = x = _input(input_shape)
     for width in (16, 32):
         x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
-        x = keras.layers.MaxPooling2D()(x)
+        x = MaxPool()(x)
     x = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, _head(x, outputs), name="pooled")
@@ -154,7 +154,7 @@ def fast(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
     for width in (64, 256, 256):
         # Pooling before the normalisation leaves it a quarter of the work.
         x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
-        x = keras.layers.MaxPooling2D()(x)
+        x = MaxPool()(x)
         x = keras.layers.ReLU()(BatchNorm()(x))
         x = keras.layers.Conv2D(width, 3, padding="same", use_bias=False)(x)
         x = keras.layers.ReLU()(BatchNorm()(x))

@@ -68,6 +68,32 @@ class Dropout(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("moe")
+class MaxPool(keras.layers.MaxPooling2D):
+    """Max pooling whose gradient is fast inside of a `tf.cond`, too.
+
+    The gradient repeats the pooling, which costs next to nothing: oneDNN's kernel for it, some
+    twenty times faster than the other one, is only chosen where both stand in the same graph, and
+    those of an expert that may get no example do not.
+    """
+
+    def call(self, inputs):
+        """`<float>[S, H, W, D]` -> `<float>[S, H', W', D]`."""
+        window = {"ksize": self.pool_size, "strides": self.strides, "padding": self.padding.upper()}
+
+        @tf.custom_gradient
+        def pool(x: tf.Tensor):
+            def gradient(dy: tf.Tensor) -> tf.Tensor:
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    again = tf.nn.max_pool2d(x, **window)
+                return tape.gradient(again, x, output_gradients=dy)
+
+            return tf.nn.max_pool2d(x, **window), gradient
+
+        return pool(inputs)
+
+
+@keras.saving.register_keras_serializable("moe")
 class Standardize(keras.layers.Layer):
     """`(x - mean) / deviation` over the last axis, in float32, then the compute dtype.
 

@@ -7,7 +7,7 @@ import sklearn.preprocessing
 import tensorflow as tf
 
 from moe import randomness
-from moe.models.layers import Dropout, Standardize, keep_mask
+from moe.models.layers import Dropout, MaxPool, Standardize, keep_mask
 
 KEY = tf.constant([5, 6])
 
@@ -214,3 +214,45 @@ def test_the_statistics_are_weights_that_are_not_trained():
     layer = fitted(np.ones((3, 2), np.float32))
     assert {v.name for v in layer.weights} == {"mean", "deviation"}
     assert layer.trainable_weights == []
+
+
+# --- pooling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"pool_size": 3, "strides": 2, "padding": "same"}])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_pooling_and_its_gradient_are_those_of_keras(options, conditional):
+    # Few values, so that there are equals within a window.
+    x = tf.round(2 * tf.random.stateless_normal([3, 7, 8, 2], seed=[1, 2]))
+
+    def pooled(layer):
+        @tf.function
+        def both(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = (
+                    tf.cond(tf.size(x) > 0, lambda: layer(x), lambda: x)
+                    if conditional
+                    else layer(x)
+                )
+                total = tf.reduce_sum(y * tf.range(1.0, 1 + tf.cast(tf.shape(y)[-1], tf.float32)))
+            return y, tape.gradient(total, x)
+
+        return both(x)
+
+    for mine, theirs in zip(
+        pooled(MaxPool(**options)), pooled(keras.layers.MaxPooling2D(**options)), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_gradient_of_pooling_can_be_differentiated():
+    x = tf.random.stateless_normal([1, 4, 4, 1], seed=[1, 2])
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = tf.reduce_sum(MaxPool()(x) ** 3)
+        first = inner.gradient(y, x)
+    second = outer.gradient(first, x)
+    np.testing.assert_allclose(second, np.where(first != 0, 6 * x, 0), rtol=1e-5)
