@@ -29,6 +29,13 @@ which a finished run wrote. Selected on validation, evaluated once on the test s
 per cent; where there are several seeds, mean ± standard deviation over them.
 """
 
+_SPEED = """\
+## Speed
+
+Medians of ratios between two ways timed in turns, see [benchmark.md](benchmark.md). Speed: examples
+a second of the first over the second; cost: the inverse; GFLOP/s: of useful work.
+"""
+
 
 def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
     """All results by name, the seeds of one name together and in order."""
@@ -39,10 +46,13 @@ def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
 
 
 def whole_page(folder: pathlib.Path) -> str:
-    """Everything that is published in `folder`: runs, and evaluations of some of them."""
-    evaluations = {path.stem: read_json(path) for path in sorted(folder.glob("evaluations/*.json"))}
-    page = results_page(load_results(folder))
-    return f"{page}\n{evaluations_section(evaluations)}" if evaluations else page
+    """Everything that is published in `folder`: runs, evaluations of some of them, benchmarks."""
+    blocks = [results_page(load_results(folder))]
+    for kind, section in (("evaluations", evaluations_section), ("benchmarks", speed_section)):
+        found = {path.stem: read_json(path) for path in sorted((folder / kind).glob("*.json"))}
+        if found:
+            blocks.append(section(found))
+    return "\n".join(blocks)
 
 
 def results_page(results: Mapping[str, Sequence[Results]]) -> str:
@@ -83,6 +93,29 @@ def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
             for routing, gap in gaps
         ]
         blocks.append(_origin(f"**{name}**", found) + "\n")
+    return "\n".join(blocks)
+
+
+def speed_section(benchmarks: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `--mode=benchmark` found, a table a benchmark."""
+    blocks = [_SPEED]
+    for name, found in benchmarks.items():
+        header = ["question", "quantity", "ratio", "95 % interval"]
+        rows = [
+            [
+                answer["question"],
+                answer["quantity"],
+                f"{answer['ratio']:.3f}" + ("" if answer["resolved"] else " (not resolved)"),
+                f"{answer['low']:.3f} to {answer['high']:.3f}",
+            ]
+            for answer in found["answers"]
+        ]
+        blocks += [
+            f"**{name}**, {found['data']}, {found['precision']}, {found['rounds']} rounds; equal "
+            f"things are told apart by {100 * found['resolution']:.1f} %:\n",
+            _table(header, rows),
+            _origin(f"**{name}**", found) + "\n",
+        ]
     return "\n".join(blocks)
 
 

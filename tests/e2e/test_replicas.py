@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -66,3 +67,22 @@ def test_fewer_gpus_than_asked_for(tmp_path):
     answer = _train(tmp_path / "a", "--gpus=1")
     assert answer.returncode == 0
     assert answer.stderr.count("warning: --gpus=1: 0 visible; going on with the CPU.") == 1
+
+
+def test_an_overflow_on_replica_1_alone_is_skipped_by_both():
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.one_overflow"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert answer.returncode == 0, answer.stderr
+    before, skipped, stepped = json.loads(answer.stdout)
+    assert skipped["weights"] == before["weights"]
+    assert (skipped["factor"], skipped["skipped"]) == (before["factor"] / 2, 1)
+    assert skipped["examples"] == 0
+    # The next step goes ahead, and both replicas still have the same weights.
+    assert stepped["weights"][0] == stepped["weights"][1] != before["weights"][0]
+    assert (stepped["factor"], stepped["skipped"]) == (before["factor"] / 2, 1)
+    assert stepped["examples"] == 8

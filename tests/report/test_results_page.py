@@ -70,6 +70,24 @@ def test_an_evaluation_is_a_table_of_routings(tmp_path):
     assert "by at most 1.5e-07" in page
 
 
+def test_a_benchmark_is_a_table_of_questions(tmp_path):
+    answer = {"question": "new / old", "quantity": "speed", "ratio": 1.25, "low": 1.1, "high": 1.3}
+    found = {
+        "data": "images",
+        "precision": "float32",
+        "rounds": 15,
+        "resolution": 0.031,
+        "answers": [answer | {"resolved": True}, answer | {"ratio": 1.01, "resolved": False}],
+        **{key: _run(0, 0.5)[key] for key in ("command", "device", "versions", "revision")},
+    }
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "cpu.json").write_text(json.dumps(found))
+    page = whole_page(tmp_path)
+    assert "**cpu**, images, float32, 15 rounds; equal things are told apart by 3.1 %:" in page
+    assert "| new / old | speed | 1.250 | 1.100 to 1.300 |" in page
+    assert "| new / old | speed | 1.010 (not resolved) | 1.100 to 1.300 |" in page
+
+
 def test_seeds_become_one_row_with_their_spread():
     # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
     page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})

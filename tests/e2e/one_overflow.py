@@ -1,0 +1,72 @@
+"""Two steps of one network on two replicas; in the first one replica 1 alone overflows.
+
+Prints, as JSON, what every step left behind. A program of its own: devices are global.
+"""
+
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from moe.config import RuntimeConfig
+from moe.models import backbones
+from moe.models.mixture import MixtureOfExperts
+from moe.train.devices import choose_strategy
+from moe.train.loss_scale import make_loss_scale
+from moe.train.objectives import PartObjective
+from moe.train.optimizers import PartOptimizer
+from moe.train.schedules import make_schedule
+from moe.train.step import make_train_step
+from moe.types import Batch
+
+S, SHAPE, L = 8, (4,), 3
+
+
+def main() -> None:
+    strategy = choose_strategy(RuntimeConfig(cpu_replicas=2))
+    with strategy.scope():
+        network = backbones.build("mlp-5", SHAPE, L)
+        gate = backbones.build("mlp-5", SHAPE, 1)
+        mixture = MixtureOfExperts(gate=gate, experts=[], num_classes=L, baseline=network)
+        mixture.build((None, *SHAPE))
+        weights = [v.value for v in network.trainable_variables]
+        optimizer = PartOptimizer("sgd", weights, 0.1, make_schedule("constant", 1))
+        loss_scale = make_loss_scale("mixed_float16")
+    step = tf.function(
+        make_train_step(
+            PartObjective(mixture, "baseline"),
+            {"baseline": optimizer},
+            strategy,
+            key=(1, 2),
+            global_batch_size=S,
+            loss_scale=loss_scale,
+        )
+    )
+
+    def batch_of(replica: tf.distribute.ReplicaContext, overflow: bool) -> Batch:
+        rng = np.random.default_rng(replica.replica_id_in_sync_group)
+        features = rng.normal(size=(S // 2, *SHAPE)).astype(np.float32)
+        if overflow and replica.replica_id_in_sync_group == 1:
+            features[0] = np.inf
+        label = tf.constant(rng.integers(L, size=S // 2), tf.int32)
+        return Batch(tf.constant(features), label, label, tf.ones([S // 2]), tf.range(S // 2))
+
+    def state() -> dict:
+        copies = [strategy.experimental_local_results(weight) for weight in weights]
+        return {
+            "weights": [np.concatenate([w[n].numpy().ravel() for w in copies]) for n in (0, 1)],
+            "factor": float(loss_scale.factor.numpy()),
+            "skipped": int(loss_scale.skipped.numpy()),
+        }
+
+    states = [state()]
+    for number, overflow in enumerate((True, False)):
+        batch = strategy.experimental_distribute_values_from_function(
+            lambda replica, overflow=overflow: batch_of(replica, overflow)
+        )
+        sums = step(batch, tf.constant(number, tf.int64))
+        states.append(state() | {"examples": float(sums[-1])})
+    print(json.dumps(states, default=lambda array: array.tolist()))
+
+
+main()
