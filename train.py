@@ -15,6 +15,10 @@ def main() -> int:
         from moe.benchmark.run import benchmark
 
         return benchmark(config)
+    if (config.data.groups or "").startswith("auto:"):
+        from moe.find_groups import find_and_train
+
+        return find_and_train(config)
     from moe.run import train
 
     return train(config)

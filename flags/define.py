@@ -103,9 +103,11 @@ def _data(values: flags.FlagValues) -> None:
     define.string("data_dir", "Folder of TFDS; its own default (TFDS_DATA_DIR) if none.")
     define.string(
         "groups",
-        "One expert a group: semantic, none:K (K experts, the gate finds its own regions), or a "
-        f'JSON file {{"group": ["class", …]}}. Default: {_OPEN}.',
+        "One expert a group: semantic, none:K (K experts, the gate finds its own regions), auto:K "
+        "(K groups of classes that a baseline confuses, trained first), or a JSON file "
+        f'{{"group": ["class", …]}}. Default: {_OPEN}.',
     )
+    define.string("groups_from", "Finished run whose baseline finds the groups of auto:K.")
     define.float("validation_fraction", "Share of the training split kept for validation.")
     define.integer(
         "train_examples",

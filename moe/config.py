@@ -49,6 +49,7 @@ class DataConfig:
     dataset: str = "auto"
     data_dir: str | None = _free(None)
     groups: str | None = None
+    groups_from: str | None = _free(None)
     validation_fraction: float = 0.1
     train_examples: int | None = None
     data_seed: int = 0
@@ -305,6 +306,13 @@ def validate(config: Config) -> None:
             _not_negative(name, getattr(section, name))
     if re.match(r"none:(?![1-9]\d{0,3}$)", data.groups or ""):
         _fail("groups", data.groups, "semantic, none:K with K from 1 to 9999, or a JSON file")
+    finds_groups = re.match(r"auto:", data.groups or "")
+    if finds_groups and not re.fullmatch(r"auto:([2-9]|[1-9]\d{1,3})", data.groups):
+        _fail("groups", data.groups, "auto:K with K from 2 to 9999")
+    if finds_groups and config.mode in ("baseline", "benchmark"):
+        raise UserError(f"--mode={config.mode} has no use for --groups={data.groups}.")
+    if data.groups_from and not finds_groups:
+        raise UserError("--groups_from names the baseline of --groups=auto:K; give both.")
     if not model.baseline and model.boost not in (None, "none"):
         _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
     if config.mode == "baseline" and not model.baseline:

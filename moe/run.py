@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,19 @@ from moe.train.trainer import train_stages
 from moe.workspace import Workspace, open_workspace
 
 
-def train(config: Config) -> int:
+def train(
+    config: Config,
+    *,
+    found_groups: Mapping[str, Sequence[str]] | None = None,
+    asked_workdir: pathlib.Path | None = None,
+) -> int:
     """Trains (or continues, or just reports) a run.
+
+    Args:
+      config: as asked for.
+      found_groups: `{group: classes}` of `--groups=auto:K`, where the run is not begun yet.
+      asked_workdir: the folder of the run that this one is a part of, for the command that
+        continues it.
 
     Returns:
       The exit code.
@@ -49,11 +60,11 @@ def train(config: Config) -> int:
     meter = Meter()
     strategy = choose_strategy(config.runtime)
     precision = choose_precision(config.runtime.precision)
-    workspace = open_workspace(config)
+    workspace = open_workspace(config, found_groups or _noted_groups(config.runtime.workdir))
     config = workspace.config
     workdir, longer = _open_workdir(workspace, precision.policy)
     if (workdir / "results.json").exists() and not longer:
-        _print_results(read_results(workdir), workdir)
+        _print_results(read_results(workdir), workdir, asked_workdir or workdir)
         return 0
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
@@ -86,6 +97,7 @@ def train(config: Config) -> int:
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
     mixture.standardize.fit(workspace.train.examples.features)
+    again = continue_command(asked_workdir or workdir)
     with stop_on_signals() as stop:
         context = Context(
             config,
@@ -106,7 +118,7 @@ def train(config: Config) -> int:
             stop.check()
         except StopTraining as stopped:
             reporter.end_epoch()
-            reporter.say(f"stopped ({stopped}); continue with: {continue_command(workdir)}")
+            reporter.say(f"stopped ({stopped}); continue with: {again}")
             return stopped.exit_code
         except tf.errors.UnavailableError as error:
             raise UserError(
@@ -116,14 +128,21 @@ def train(config: Config) -> int:
         try:
             results = _conclude(context, workspace, stages, finished, workdir) | facts
         except KeyboardInterrupt:
-            reporter.say(f"stopped; evaluate it with: {continue_command(workdir)}")
+            reporter.say(f"stopped; evaluate it with: {again}")
             return 128 + signal.SIGINT
         write_json(workdir / "results.json", results)
     team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
     if team.is_chief:
-        _print_results(results, workdir)
+        _print_results(results, workdir, asked_workdir or workdir)
     return 0
+
+
+def _noted_groups(workdir: str | None) -> Mapping[str, Sequence[str]] | None:
+    """What a run that is continued was begun with, in case its groups file is gone."""
+    if workdir is None or not (pathlib.Path(workdir) / "config.json").exists():
+        return None
+    return read_run(pathlib.Path(workdir)).groups
 
 
 def _begin(
@@ -268,7 +287,9 @@ def _evaluate(
     }
 
 
-def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
+def _print_results(
+    results: dict[str, Any], workdir: pathlib.Path, asked_workdir: pathlib.Path
+) -> None:
     """The final table, and how to go on."""
-    print(f"\n{results_text(results)}\n\ncontinue: {continue_command(workdir)}")
+    print(f"\n{results_text(results)}\n\ncontinue: {continue_command(asked_workdir)}")
     print(f"evaluate: {evaluate_command(workdir)}")

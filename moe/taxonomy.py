@@ -51,12 +51,13 @@ class Groups:
 def resolve_groups(
     spec: str, source: Source, stored: Mapping[str, Sequence[str]] | None = None
 ) -> Groups:
-    """Reads `--groups`: `semantic`, `none:K` or the path of a JSON file.
+    """Reads `--groups`: `semantic`, `none:K`, `auto:K` or the path of a JSON file.
 
     Args:
       spec: the value of the flag.
       source: the data set.
-      stored: what a run noted down of its groups; stands in for a file that is gone.
+      stored: what a run noted down of its groups, or what was found for it; stands for `auto:K`,
+        and in for a file that is gone.
 
     Raises:
       UserError: the data set has no such groups, or the file does not partition its classes.

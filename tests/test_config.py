@@ -86,6 +86,8 @@ WRONG = [
     ("groups", "none:", "none:K with K from 1 to 9999"),
     ("groups", "none:2.5", "none:K with K from 1 to 9999"),
     ("groups", "none:10000", "none:K with K from 1 to 9999"),
+    ("groups", "auto:1", "auto:K with K from 2 to 9999"),
+    ("groups", "auto:", "auto:K with K from 2 to 9999"),
     ("top_k", 2, "1 with --routing=soft"),
 ]
 
@@ -108,6 +110,8 @@ def test_a_wrong_value_is_refused_with_flag_value_and_rule(name, value, rule):
         ({"expert_head": "group", "boost": "none", "mixture_loss": "expected"}, r"is infinite"),
         ({"expert_head": "group", "baseline": False, "mixture_loss": "expected"}, r"is infinite"),
         ({"routing": "hard", "top_k": 2}, r"--top_k=2: must be 1 with --routing=hard"),
+        ({"mode": "baseline", "groups": "auto:2"}, r"--mode=baseline has no use for --groups=auto"),
+        ({"groups": "semantic", "groups_from": "r"}, r"--groups_from names the baseline of"),
     ],
 )
 def test_values_that_exclude_each_other_are_refused(values, message):
@@ -165,9 +169,10 @@ def test_a_stored_configuration_of_another_version_is_refused(where):
 
 
 ANOTHER = {
-    "dataset": "digits", "data_dir": "d", "groups": "none:3", "validation_fraction": 0.2,
-    "train_examples": 9, "data_seed": 1, "augment": "flip", "expert_head": "group",
-    "baseline": False, "boost": "none", "gate_backbone": "tiny", "expert_backbone": "tiny",
+    "dataset": "digits", "data_dir": "d", "groups": "none:3", "groups_from": "r",
+    "validation_fraction": 0.2, "train_examples": 9, "data_seed": 1, "augment": "flip",
+    "expert_head": "group", "baseline": False, "boost": "none", "gate_backbone": "tiny",
+    "expert_backbone": "tiny",
     "baseline_backbone": "tiny", "routing": "topk", "top_k": 2, "gate_temperature": 2.0,
     "mixture_loss": "expected", "gate_supervision": 0.0, "baseline_loss": 0.0, "expert_loss": 0.0,
     "balance_loss": 1.0, "z_loss": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
@@ -177,7 +182,9 @@ ANOTHER = {
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
 }  # fmt: skip
-FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir"}
+FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir", "groups_from"}
+# What is valid together with something else only.
+NEEDS = {"top_k": {"routing": "topk"}, "groups_from": {"groups": "auto:2"}}
 
 
 def test_the_table_of_other_values_is_complete():
@@ -186,8 +193,7 @@ def test_the_table_of_other_values_is_complete():
 
 @pytest.mark.parametrize("name", ANOTHER)
 def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(name):
-    # top_k = 2 is valid with topk only.
-    base = change(Config(), routing="topk") if name == "top_k" else Config()
+    base = change(Config(), **NEEDS.get(name, {}))
     differences = config.identity_differences(base, change(base, **{name: ANOTHER[name]}))
     if name in FREE:
         assert differences == []

@@ -18,7 +18,7 @@ FLOORS = [
         *("moe.typed", "moe.types"),
     ],
     ["moe.config", "moe.data.source", "moe.routing", "moe.losses"],
-    ["moe.taxonomy", "moe.defaults", "moe.run_files"],
+    ["moe.taxonomy", "moe.defaults", "moe.discovery", "moe.run_files"],
     ["moe.data.*", "moe.models.*", "moe.evaluate.metrics", "moe.evaluate.tables"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
@@ -46,6 +46,7 @@ FLOORS = [
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
     ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
+    ["moe.find_groups"],
 ]
 
 

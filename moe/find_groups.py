@@ -1,0 +1,137 @@
+"""`--groups=auto:K`: trains or takes a baseline, finds groups in its confusions, then trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from moe.config import Config, LossConfig, ModelConfig
+from moe.discovery import agreement, as_members, cluster_classes, confusion_affinity
+from moe.errors import UserError
+from moe.evaluate import summary
+from moe.evaluate.run import restore_best
+from moe.files import choose_workdir, write_json
+from moe.run import train
+from moe.run_files import read_run
+from moe.train.devices import choose_strategy, on_one_device
+from moe.workspace import Workspace, open_workspace
+
+GROUPS_FILE = "groups.json"
+"""The partition found, as `--groups` takes it: to be edited and used."""
+REPORT_FILE = "discovery.json"
+
+
+def find_and_train(config: Config) -> int:
+    """`moe.run.train` on groups that are found first; returns the exit code.
+
+    The baseline that finds them is a run of its own in `WORKDIR/baseline`, unless `--groups_from`
+    names a finished one. A run that is continued keeps the groups it was begun with.
+
+    Raises:
+      UserError: something the user can mend.
+    """
+    workdir = choose_workdir(config.runtime.workdir, f"{config.mode}-{config.data.dataset}")
+    config = _in_folder(config, workdir)
+    if (workdir / "config.json").exists():
+        return train(config)
+    if config.data.groups_from:
+        teacher = pathlib.Path(config.data.groups_from)
+    else:
+        teacher = workdir / "baseline"
+        code = train(_baseline_run(config, teacher), asked_workdir=workdir)
+        if code:
+            return code
+    report = _discover(teacher, config)
+    write_json(workdir / GROUPS_FILE, report["found"])
+    write_json(workdir / REPORT_FILE, report)
+    print("\n".join(_as_text(report, workdir)), flush=True)
+    return train(config, found_groups=report["found"])
+
+
+def _in_folder(config: Config, workdir: pathlib.Path) -> Config:
+    runtime = dataclasses.replace(config.runtime, workdir=str(workdir))
+    return dataclasses.replace(config, runtime=runtime)
+
+
+def _baseline_run(config: Config, workdir: pathlib.Path) -> Config:
+    """The run of the baseline alone that `config` would train."""
+    return dataclasses.replace(
+        _in_folder(config, workdir),
+        mode="baseline",
+        data=dataclasses.replace(config.data, groups=None),
+        model=ModelConfig(baseline_backbone=config.model.baseline_backbone),
+        loss=LossConfig(),
+    )
+
+
+def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
+    """The groups in the validation confusions of the baseline in `teacher`.
+
+    Raises:
+      UserError: there is no finished baseline, or it saw other examples.
+    """
+    if not (teacher / "config.json").exists():
+        raise UserError(f"--groups_from={teacher}: no run there (config.json is missing).")
+    stored = read_run(teacher)
+    run = dataclasses.replace(stored.config, runtime=on_one_device(config.runtime))
+    workspace = open_workspace(run, stored.groups)
+    _check_examples(workspace, config, teacher)
+    strategy = choose_strategy(run.runtime)
+    mixture = workspace.build(strategy, stored.precision)
+    if "baseline" not in restore_best(mixture, teacher):
+        raise UserError(f"--groups_from={teacher}: has no baseline.")
+    metrics, answers = summary.evaluate_baseline(mixture, workspace.validation)
+    label, classes = workspace.validation.examples.label, workspace.source.classes
+    unseen = sorted(set(range(len(classes))) - set(label.tolist()))
+    if unseen:
+        raise UserError(
+            f"--groups={config.data.groups}: no validation example of {classes[unseen[0]]!r}; "
+            "raise --validation_fraction."
+        )
+    affinity = confusion_affinity(np.exp(answers.log_probs), label)
+    count = int(config.data.groups.removeprefix("auto:"))
+    found = as_members(cluster_classes(affinity, count), classes)
+    named = workspace.source.partition
+    return {
+        "dataset": workspace.source.name,
+        "seed": run.train.seed,
+        "baseline": str(teacher),
+        "validation_accuracy": metrics["accuracy"],
+        "classes": list(classes),
+        "affinity": affinity.tolist(),
+        "found": found,
+        "named": {group: list(names) for group, names in named.items()} if named else None,
+        "agreement": agreement(found, named) if named else None,
+    }
+
+
+def _check_examples(workspace: Workspace, config: Config, teacher: pathlib.Path) -> None:
+    """A baseline that was trained on some of our validation examples would confuse too little."""
+    mine = dataclasses.replace(config.data, dataset=workspace.source.name)
+    wanted = ("validation_fraction", "train_examples", "data_seed")
+    if config.data.dataset not in ("auto", workspace.source.name):
+        wanted, mine = (*wanted, "dataset"), config.data
+    for name in wanted:
+        theirs = getattr(workspace.config.data, name)
+        if theirs != getattr(mine, name):
+            raise UserError(
+                f"--groups_from={teacher}: was trained with --{name}={theirs}, this run has "
+                f"{getattr(mine, name)}; take one with the same examples."
+            )
+
+
+def _as_text(report: dict[str, Any], workdir: pathlib.Path) -> Sequence[str]:
+    lines = [f"\ngroups found in what the baseline in {report['baseline']} confuses:"]
+    lines += [f"  {group}: {', '.join(names)}" for group, names in report["found"].items()]
+    if report["agreement"]:
+        lines.append("named groups:")
+        lines += [f"  {group}: {', '.join(names)}" for group, names in report["named"].items()]
+        lines.append(
+            "adjusted Rand index {adjusted_rand_index:.3f}, normalised mutual information "
+            "{normalized_mutual_information:.3f}".format(**report["agreement"])
+        )
+    return [*lines, f"to edit and use: --groups={workdir / GROUPS_FILE}\n"]
