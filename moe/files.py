@@ -18,6 +18,11 @@ def choose_workdir(asked: str | None, kind: str) -> pathlib.Path:
     return pathlib.Path(asked or f"runs/{kind}-{now}")
 
 
+def is_there(path: pathlib.Path) -> bool:
+    """Whether something is at `path`; what may not be looked at is not, where `exists` raises."""
+    return os.path.exists(path)
+
+
 def make_workdir(workdir: pathlib.Path) -> None:
     """Makes the folder of a run, if it is not there.
 

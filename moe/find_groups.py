@@ -14,7 +14,7 @@ from moe.discovery import agreement, as_members, cluster_classes, confusion_affi
 from moe.errors import UserError
 from moe.evaluate import summary
 from moe.evaluate.run import restore_best
-from moe.files import choose_workdir, write_json
+from moe.files import choose_workdir, is_there, write_json
 from moe.run import train
 from moe.run_files import read_run
 from moe.train.devices import choose_strategy, on_one_device
@@ -36,13 +36,13 @@ def find_and_train(config: Config) -> int:
     """
     workdir = choose_workdir(config.runtime.workdir, f"{config.mode}-{config.data.dataset}")
     config = _in_folder(config, workdir)
-    if (workdir / "config.json").exists():
+    if is_there(workdir / "config.json"):
         return train(config)
     if config.data.groups_from:
         teacher = pathlib.Path(config.data.groups_from)
     else:
         teacher = workdir / "baseline"
-        code = train(_baseline_run(config, teacher), asked_workdir=workdir)
+        code = train(_baseline_run(config, teacher), part_of=workdir)
         if code:
             return code
     report = _discover(teacher, config)
@@ -74,7 +74,7 @@ def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
     Raises:
       UserError: there is no finished baseline, or it saw other examples.
     """
-    if not (teacher / "config.json").exists():
+    if not is_there(teacher / "config.json"):
         raise UserError(f"--groups_from={teacher}: no run there (config.json is missing).")
     stored = read_run(teacher)
     run = dataclasses.replace(stored.config, runtime=on_one_device(config.runtime))

@@ -16,7 +16,7 @@ from moe.errors import UserError, warn
 from moe.evaluate import metrics, summary
 from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
-from moe.files import choose_workdir, make_workdir, write_json
+from moe.files import choose_workdir, is_there, make_workdir, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.models.normalization import check_replicas
@@ -41,15 +41,15 @@ def train(
     config: Config,
     *,
     found_groups: Mapping[str, Sequence[str]] | None = None,
-    asked_workdir: pathlib.Path | None = None,
+    part_of: pathlib.Path | None = None,
 ) -> int:
     """Trains (or continues, or just reports) a run.
 
     Args:
       config: as asked for.
       found_groups: `{group: classes}` of `--groups=auto:K`, where the run is not begun yet.
-      asked_workdir: the folder of the run that this one is a part of, for the command that
-        continues it.
+      part_of: the folder of the run that this one prepares. It then leaves nothing but its best
+        weights: only the final evaluation of the whole may open the test split.
 
     Returns:
       The exit code.
@@ -63,8 +63,8 @@ def train(
     workspace = open_workspace(config, found_groups or _noted_groups(config.runtime.workdir))
     config = workspace.config
     workdir, longer = _open_workdir(workspace, precision.policy)
-    if (workdir / "results.json").exists() and not longer:
-        _print_results(read_results(workdir), workdir, asked_workdir or workdir)
+    if is_there(workdir / "results.json") and not longer:
+        _print_results(read_results(workdir), workdir)
         return 0
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
@@ -83,6 +83,7 @@ def train(
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
     team = make_team(strategy)
+    begun_before = is_there(workdir / "config.json")
     if team.is_chief:
         _begin(workspace, workdir, precision.policy, longer, facts)
     reporter = Reporter(workdir / "metrics.jsonl") if team.is_chief else Silent()
@@ -93,11 +94,14 @@ def train(
     )
     if workspace.source.note:
         reporter.say(workspace.source.note)
+    store = CheckpointStore(workdir / "checkpoints", config.runtime.keep)
+    if begun_before and store.newest() is None:
+        reporter.say("this run was begun before but never saved: starting from step 0")
     for part, model in mixture.parts().items():
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
     mixture.standardize.fit(workspace.train.examples.features)
-    again = continue_command(asked_workdir or workdir)
+    again = continue_command(part_of or workdir)
     with stop_on_signals() as stop:
         context = Context(
             config,
@@ -107,7 +111,7 @@ def train(
             Data(workspace.train, workspace.validation),
             strategy,
             team,
-            CheckpointStore(workdir / "checkpoints", config.runtime.keep),
+            store,
             reporter,
             stop,
             meter,
@@ -125,6 +129,8 @@ def train(
                 "another worker is gone; start all of them again to go on from the last checkpoint."
             ) from error
     if team.is_chief:
+        _keep_best(context, parts_of(stages), workdir)
+    if team.is_chief and part_of is None:
         try:
             results = _conclude(context, workspace, stages, finished, workdir) | facts
         except KeyboardInterrupt:
@@ -133,14 +139,14 @@ def train(
         write_json(workdir / "results.json", results)
     team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
-    if team.is_chief:
-        _print_results(results, workdir, asked_workdir or workdir)
+    if team.is_chief and part_of is None:
+        _print_results(results, workdir)
     return 0
 
 
 def _noted_groups(workdir: str | None) -> Mapping[str, Sequence[str]] | None:
     """What a run that is continued was begun with, in case its groups file is gone."""
-    if workdir is None or not (pathlib.Path(workdir) / "config.json").exists():
+    if workdir is None or not is_there(pathlib.Path(workdir) / "config.json"):
         return None
     return read_run(pathlib.Path(workdir)).groups
 
@@ -171,6 +177,13 @@ def _begin(
     )
 
 
+def _keep_best(context: Context, parts: list[str], workdir: pathlib.Path) -> None:
+    """Writes the best weights of what was trained where evaluations find them."""
+    CheckpointStore(workdir / "best", keep=1).save(
+        1, model_variables(context.mixture, parts), {"parts": parts}
+    )
+
+
 def _conclude(
     context: Context,
     workspace: Workspace,
@@ -178,11 +191,7 @@ def _conclude(
     finished: list[dict[str, Any]],
     workdir: pathlib.Path,
 ) -> dict[str, Any]:
-    """Keeps the best weights, evaluates them and says what they cost."""
-    parts = parts_of(stages)
-    CheckpointStore(workdir / "best", keep=1).save(
-        1, model_variables(context.mixture, parts), {"parts": parts}
-    )
+    """Evaluates the best weights and says what they cost."""
     results = _evaluate(workspace, context.mixture, stages, workdir)
     results |= accounts(context, finished)
     results |= {"precision": context.policy, "seed": context.config.train.seed}
@@ -201,8 +210,8 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
     """
     config = workspace.config
     workdir = choose_workdir(config.runtime.workdir, f"{config.mode}-{config.data.dataset}")
-    if not (workdir / "config.json").exists():
-        if (workdir / "results.json").exists() or (workdir / "checkpoints").exists():
+    if not is_there(workdir / "config.json"):
+        if is_there(workdir / "results.json") or is_there(workdir / "checkpoints"):
             raise UserError(
                 f"--workdir={workdir}: holds a run whose config.json is gone, so nobody can tell "
                 "which one; put it back, or use another --workdir."
@@ -287,9 +296,7 @@ def _evaluate(
     }
 
 
-def _print_results(
-    results: dict[str, Any], workdir: pathlib.Path, asked_workdir: pathlib.Path
-) -> None:
+def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
     """The final table, and how to go on."""
-    print(f"\n{results_text(results)}\n\ncontinue: {continue_command(asked_workdir)}")
+    print(f"\n{results_text(results)}\n\ncontinue: {continue_command(workdir)}")
     print(f"evaluate: {evaluate_command(workdir)}")

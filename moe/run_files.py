@@ -62,6 +62,8 @@ class Results(TypedDict):
     note: str
     mode: str
     routing: str
+    classes: list[str]
+    groups: list[str]
     precision: str
     device: str
     seed: int

@@ -12,6 +12,7 @@ import numpy as np
 
 from moe.data.source import Examples, Source
 from moe.errors import UserError
+from moe.files import is_there
 
 _RESERVED = frozenset({"baseline", "gate", "blend", "joint"})
 """Names of stages that are no experts."""
@@ -74,7 +75,7 @@ def resolve_groups(
     if spec.startswith("none:"):
         count = int(spec.removeprefix("none:"))
         return Groups(names=tuple(f"expert_{e}" for e in range(count)), named=False)
-    gone = stored is not None and not pathlib.Path(spec).exists()
+    gone = stored is not None and not is_there(pathlib.Path(spec))
     return _partition(stored if gone else _read(spec), source.classes, spec)
 
 

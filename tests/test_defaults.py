@@ -45,8 +45,8 @@ def open_fields(config):
 )
 def test_nothing_that_matters_stays_open(source, axes):
     resolved = resolve(Config(), source, axes)
-    # No limit on the examples, the folder and the steps are answers by themselves.
-    assert open_fields(resolved) == {"data_dir", "train_examples", "steps"}
+    # No limit on the examples, the folders and the steps are answers by themselves.
+    assert open_fields(resolved) == {"data_dir", "groups_from", "train_examples", "steps"}
     assert resolve(resolved, source, axes) == resolved
 
 

@@ -1,12 +1,13 @@
 """Files are whole or still the ones before; what the disk does not take is one clear line."""
 
 import errno
+import genericpath
 import os
 
 import pytest
 
 from moe.errors import UserError
-from moe.files import read_json, write_json, write_whole
+from moe.files import is_there, read_json, write_json, write_whole
 
 
 def names(folder):
@@ -45,3 +46,17 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
         with pytest.raises(UserError, match=f"{path}: cannot be written"):
             write_json(path, {})
     assert names(tmp_path) == ["file", "folder"]
+
+
+def test_what_may_not_be_looked_at_is_not_there(monkeypatch, tmp_path):
+    def refuse(*args, **kwargs):
+        raise PermissionError("no")
+
+    path = tmp_path / "secret"
+    path.touch()
+    assert is_there(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        # Some versions of Python ask in another way, and then the file is there.
+        patch.setattr(os.path, "exists", genericpath.exists)
+        assert not is_there(path)

@@ -181,12 +181,12 @@ def _branch(expert: keras.layers.Layer) -> Callable:
 class HandOn(keras.layers.Layer):
     """In the place of an expert: the first few numbers of each row, times one weight."""
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """One weight, so that there is something to learn."""
         del input_shape
         self.factor = self.add_weight(name="factor", shape=(), initializer="ones")
 
-    def call(self, x, training: bool = False):
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`[S, ...]` -> `[S, L]`."""
         del training
         return tf.reshape(x, [tf.shape(x)[0], -1])[:, :NUM_CLASSES] * self.factor

@@ -23,7 +23,7 @@ PARTITIONS = {
         "natural": ("bird", "cat", "deer", "dog", "frog", "horse"),
     }
 }
-_REACH_SECONDS = 5.0
+_REACH_SECONDS = 3.5
 
 
 def tfds_source(name: str, data_dir: str | None) -> Source:

@@ -12,6 +12,7 @@ import numpy as np
 from moe.errors import UserError
 from moe.evaluate.metrics import confusion_matrix, expert_by_class, mcnemar
 from moe.evaluate.predictions import RUN_FILE, StoredAnswers, read_answers
+from moe.files import is_there
 from moe.run_files import Results, read_results
 
 
@@ -66,7 +67,7 @@ def _tables(results: Results, answers: StoredAnswers) -> dict[str, Any]:
 
 def _finished(name: str) -> Results:
     workdir = pathlib.Path(name)
-    if not (workdir / "results.json").exists():
+    if not is_there(workdir / "results.json"):
         raise UserError(f"--compare={name}: no finished run there (results.json is missing).")
     results = read_results(workdir)
     if results["test"]["accuracy"] is None:

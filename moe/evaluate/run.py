@@ -21,7 +21,7 @@ from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import evaluation_text
 from moe.evaluate.routings import answers_under, check_routing
 from moe.evaluate.side_by_side import comparison_text
-from moe.files import write_json
+from moe.files import is_there, write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance
 from moe.routing import asks_somebody
@@ -105,7 +105,7 @@ def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
 
 def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     """The run, configured to be evaluated here and now."""
-    if not (workdir / "config.json").exists():
+    if not is_there(workdir / "config.json"):
         raise UserError(f"--workdir={workdir}: no run there (config.json is missing).")
     stored = read_run(workdir)
     run = stored.config

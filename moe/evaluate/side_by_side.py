@@ -63,12 +63,13 @@ def comparison_text(comparison: Mapping[str, Any]) -> str:
             confusion_table(name, run["confusion"], run["classes"]),
         )
     ]
+    notes = dict.fromkeys(run["note"] for run in comparison["runs"].values() if run["note"])
     return (
         f"test split of {comparison['dataset']}, {comparison['examples']:,} examples\n"
         + format_table(("", *runs), rows)
         + "\n\nMcNemar's exact test\n"
         + format_table(("runs", "only the first right", "only the second right", "p"), tests)
-        + "".join(f"\n\n{table}" for table in tables)
+        + "".join(f"\n\n{block}" for block in (*tables, *notes))
     )
 
 

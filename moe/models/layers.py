@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -51,18 +53,18 @@ class Dropout(keras.layers.Layer):
         self.rate = float(rate)
         self.supports_masking = True
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`[S, ...]` -> the same shape and dtype; scaled by `1 / (1 - rate)` where kept."""
         if not training or self.rate == 0:
             return inputs
         keep = keep_mask(tf.shape(inputs), self.rate, randomness.next_key())
         return inputs * (tf.cast(keep, inputs.dtype) * (1 / (1 - self.rate)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple:
         """Unchanged."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """For serialisation."""
         return super().get_config() | {"rate": self.rate}
 
@@ -76,7 +78,7 @@ class MaxPool(keras.layers.MaxPooling2D):
     those of an expert that may get no example do not.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """`<float>[S, H, W, D]` -> `<float>[S, H', W', D]`."""
         window = {"ksize": self.pool_size, "strides": self.strides, "padding": self.padding.upper()}
 
@@ -104,7 +106,7 @@ class Standardize(keras.layers.Layer):
         # Keras would round raw inputs and statistics to the compute dtype before `call` sees them.
         super().__init__(**({"autocast": False} | kwargs))
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """One mean and one deviation a channel or column."""
         width = (int(input_shape[-1]),)
         make = {"shape": width, "trainable": False, "dtype": "float32", "autocast": False}
@@ -112,7 +114,7 @@ class Standardize(keras.layers.Layer):
         self.deviation = self.add_weight(name="deviation", initializer="ones", **make)
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """`<uint8 or float>[S, ..., D]` -> `<compute dtype>[S, ..., D]`."""
         x = tf.cast(inputs, tf.float32)
         mean, deviation = (tf.cast(v.value, tf.float32) for v in (self.mean, self.deviation))

@@ -164,7 +164,7 @@ class MixtureOfExperts(keras.Model):
         names += [f"{kind}_{e}" for kind in kinds for e in range(self.num_experts)]
         return {name: getattr(self, name) for name in names}
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """The networks come built; only the standardisation is left."""
         if not self.standardize.built:
             self.standardize.build(input_shape)
@@ -262,7 +262,7 @@ class MixtureOfExperts(keras.Model):
 
         return blended if self.blends else alone
 
-    def call(self, features, training: bool = False):
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Soft class probabilities, `<float32>[S, L]`: the model inside any other Keras model."""
         train_parts = frozenset(self.parts()) if training else NOTHING
         return tf.exp(self.forward(features, train_parts=train_parts).log_probs)

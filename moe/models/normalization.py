@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -40,7 +41,7 @@ class BatchNorm(keras.layers.Layer):
         self.scale = scale
         self.supports_masking = True
 
-    def build(self, input_shape) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Four numbers a channel, two of them learned."""
         make = {"shape": (int(input_shape[-1]),), "dtype": "float32", "autocast": False}
         moving = {**make, "trainable": False, "aggregation": "only_first_replica"}
@@ -50,7 +51,7 @@ class BatchNorm(keras.layers.Layer):
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
         super().build(input_shape)
 
-    def call(self, inputs, training: bool = False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float>[S, ..., D]` -> the same shape and dtype.
 
         In training the batch's own statistics normalise, and the moving ones follow them.
@@ -99,11 +100,11 @@ class BatchNorm(keras.layers.Layer):
         factor = tf.math.rsqrt(variance + self.epsilon) * self.gamma.value
         return tf.cast(centred * factor + self.beta.value, inputs.dtype), mean, variance
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple:
         """Unchanged."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """For serialisation."""
         names = ("momentum", "epsilon", "center", "scale")
         return super().get_config() | {name: getattr(self, name) for name in names}

@@ -177,7 +177,22 @@ def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
     for name, runs in results.items():
         seeds = ", ".join(str(run["seed"]) for run in runs)
         lines.append(_origin(f"**{name}**, seeds {seeds}", runs[0]))
+        lines.append(f"  - {_stages(runs)}")
     return "\n".join(lines) + "\n"
+
+
+def _stages(runs: Sequence[Results]) -> str:
+    """How long every stage went on, and after which epoch it was best on validation."""
+    told = []
+    for stages in zip(*(run["stages"] for run in runs), strict=True):
+        best = [stage["best_epoch"] for stage in stages]
+        epochs = ", ".join(
+            f"{b} of {stage['epochs']:g}" for b, stage in zip(best, stages, strict=True)
+        )
+        told.append(f"{stages[0]['name']} {epochs}")
+        if stages[0]["kind"] == "blend" and not any(best):
+            told[-1] += " (the even blend that it starts from: a plain average, nothing learned)"
+    return f"best epochs on validation: {'; '.join(told)}"
 
 
 def _origin(title: str, found: Mapping[str, Any]) -> str:

@@ -153,7 +153,10 @@ def test_a_mixture_beside_a_baseline_and_another_mixture(trained, copy_of, capsy
     assert evaluate(EvalConfig(compare=names)) == 0
     comparison = json.loads((pathlib.Path(names[0]) / "comparison.json").read_text())
     runs = comparison["runs"]
-    assert {name: _results(pathlib.Path(name)) for name in names} == runs
+    for name in names:
+        results = _results(pathlib.Path(name))
+        assert {key: runs[name][key] for key in results} == results
+        assert np.sum(runs[name]["confusion"]) == TEST
     pairs = [(test["a"], test["b"]) for test in comparison["mcnemar"]]
     assert pairs == list(itertools.combinations(names, 2))
     for test in comparison["mcnemar"]:

@@ -13,8 +13,15 @@ from moe import run
 from moe.data import pipeline, registry
 from moe.errors import UserError
 from moe.evaluate.run import restore_best
+from moe.find_groups import find_and_train
 from moe.train import accounts, meter, stage_run
+from moe.train.objectives import JointObjective
 from moe.workspace import open_workspace
+
+
+def _slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
 
 MIXTURES = [
     ("joint", {}),
@@ -32,11 +39,11 @@ MIXTURES = [
             "gate_backbone": "pooled",
         },
     ),
-    ("separate", {"routing": "hard", "baseline_backbone": "tiny", "expert_backbone": "deep"}),
+    _slow("separate", {"routing": "hard", "baseline_backbone": "tiny", "expert_backbone": "deep"}),
     ("separate", {"expert_head": "group", "baseline": False}),
     ("staged", {"boost": "scalar"}),
-    ("staged", {"routing": "hard", "jit_compile": True}),
-    ("joint", {"routing": "hard", "accumulate": 2, "expert_backbone": "tiny"}),
+    _slow("staged", {"routing": "hard", "jit_compile": True}),
+    _slow("joint", {"routing": "hard", "accumulate": 2, "expert_backbone": "tiny"}),
 ]
 
 
@@ -124,7 +131,9 @@ def test_training_selects_on_validation_and_never_opens_the_test_split(monkeypat
     for mode in ("separate", "joint"):
         with pytest.raises(UserError, match="far enough"):
             run.train(toy_config(tmp_path / mode, mode))
-    assert len(evaluated) == 2
+    with pytest.raises(UserError, match="far enough"):
+        find_and_train(toy_config(tmp_path / "auto", groups="auto:2", epochs=1))
+    assert len(evaluated) == 3
 
 
 def test_validation_examples_are_never_trained_on(toy, monkeypatch, tmp_path):
@@ -180,10 +189,19 @@ def test_a_stage_is_traced_once(toy, monkeypatch, tmp_path, routing):
         loops.append(original(*args))
         return loops[-1]
 
+    judgements = []
+    judge = JointObjective.evaluate
+
+    def spy_on_judge(*args):  # Python runs in a trace only
+        judgements.append(args)
+        return judge(*args)
+
     monkeypatch.setattr(stage_run, "make_train_loop", spy)
-    # Loops of 3 and 2 steps, over three epochs: neither may trace again.
+    monkeypatch.setattr(JointObjective, "evaluate", spy_on_judge)
+    # Loops of 3 and 2 steps, over three epochs: neither they nor the validation may trace again.
     run.train(toy_config(tmp_path, "joint", routing=routing, epochs=3, steps_per_loop=3))
     assert [loop.experimental_get_tracing_count() for loop in loops] == [1]
+    assert len(judgements) == 1
 
 
 def test_every_variable_is_in_the_checkpoint(toy, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +12,7 @@ from toy import toy_config
 
 from moe import run
 from moe.errors import UserError
+from moe.models import backbones
 
 
 def _tensors(workdir):
@@ -49,3 +53,16 @@ def test_a_foreign_stochastic_layer_draws_from_the_step(toy, tmp_path):
 def test_a_backbone_that_does_not_fit_is_refused(toy, tmp_path, backbone, message):
     with pytest.raises(UserError, match=message):
         run.train(toy_config(tmp_path, "baseline", baseline_backbone=backbone))
+
+
+def test_the_layer_of_the_guide_works_as_it_is_written():
+    """Runs the snippet of "As a layer"."""
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    snippet = re.search(r"## As a layer\n+```python\n(.*?)```", page, re.DOTALL)[1]
+    shape = (8, 8, 3)
+    parts = {name: backbones.build("mlp-4", shape, 10) for name in ("a", "b", "baseline")}
+    parts |= {f"combiner_{name}": backbones.build("mlp-4", shape, 10) for name in "ab"}
+    names = parts | {"gate": backbones.build("mlp-4", shape, 2), "images": tf.zeros([5, *shape])}
+    exec(snippet, names)
+    np.testing.assert_allclose(tf.reduce_sum(names["probabilities"], axis=1), 1, atol=1e-5)
+    assert names["output"].routing.expert_index.shape == (5, 1)

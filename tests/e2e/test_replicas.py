@@ -44,7 +44,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("flags", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(flags, id=name, marks=[] if name == "batch statistics" else pytest.mark.slow)
+        for name, flags in CASES.items()
+    ],
+)
 def test_two_replicas_equal_one_device(tmp_path, flags):
     weights = []
     for replicas in (1, 2):

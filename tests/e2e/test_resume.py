@@ -90,7 +90,10 @@ def _crash(monkeypatch, config, loop: int) -> None:
             4,
         ),  # in the middle of the first epoch
         ("joint", {"routing": "hard", "schedule": "cosine"}, 7),  # of the second
-        ("joint", {"routing": "hard", "precision": "mixed_bfloat16"}, 5),  # right behind the first
+        pytest.param(  # right behind the first
+            *("joint", {"routing": "hard", "precision": "mixed_bfloat16"}, 5),
+            marks=pytest.mark.slow,
+        ),
         ("separate", {"baseline": False, "optimizer": "nesterov"}, 15),  # in the third stage
         ("staged", {"monitor": "loss"}, 29),  # in the blend
     ],

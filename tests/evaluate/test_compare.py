@@ -11,8 +11,8 @@ from moe.evaluate.side_by_side import comparison_text
 
 LABEL = np.array([0, 1, 1, 0])
 MIXTURE = {
-    "dataset": "toy", "classes": ["cat", "dog"], "groups": ["left", "right"], "note": "",
-    "mode": "joint", "routing": "hard", "precision": "float32",
+    "dataset": "toy", "classes": ["cat", "dog"], "groups": ["left", "right"],
+    "note": "made up by hand", "mode": "joint", "routing": "hard", "precision": "float32",
     "device": "CPU", "seed": 3,
     "test": {"accuracy": 0.75, "nll": 0.5, "ece": 0.125, "macro_f1": 0.7333},
     "parts": {
@@ -102,6 +102,7 @@ def test_a_mixture_beside_a_baseline(run):
     }
     assert f"expert by class, {names[0]}" in text
     assert f"{names[1]}: no one expert answers" in text
+    assert text.endswith("made up by hand")
 
 
 def test_experts_of_other_names_get_rows_of_their_own(run):

@@ -31,6 +31,10 @@ def _run(seed: int, accuracy: float) -> dict:
         "device": "CPU",
         "versions": {"tensorflow": "2"},
         "revision": "abc",
+        "stages": [
+            {"name": "gate", "kind": "part", "best_epoch": 3, "epochs": 5.0},
+            {"name": "blend", "kind": "blend", "best_epoch": 0, "epochs": 2.0},
+        ],
     }
 
 
@@ -94,6 +98,7 @@ def test_seeds_become_one_row_with_their_spread():
     assert "| toy-joint | joint | soft | 2 | 71.00 ± 1.41 |" in page
     assert "| 3.0 ± 0.0 P | 2.0 ± 0.0 min |" in page
     assert "made up" in page
+    assert "best epochs on validation: gate 3 of 5, 3 of 5; blend 0 of 2, 0 of 2 (the even" in page
 
 
 @pytest.mark.parametrize(
