@@ -98,7 +98,8 @@ def _data(values: flags.FlagValues) -> None:
     define.string(
         "dataset",
         "auto (CIFAR-10 where it can be had, else shapes), shapes, clusters, digits, iris, wine, "
-        "breast_cancer, or an image classification set by its TFDS name.",
+        "breast_cancer, an image classification set by its TFDS name, folder:PATH (a sub-folder a "
+        "class), or csv:PATH?label=COLUMN (docs/data.md).",
     )
     define.string("data_dir", "Folder of TFDS; its own default (TFDS_DATA_DIR) if none.")
     define.string(
@@ -113,6 +114,11 @@ def _data(values: flags.FlagValues) -> None:
     )
     define.integer("data_seed", "Which examples are used and kept for validation.")
     define.string("augment", f"{', '.join(config.AUGMENTATIONS)}. Default: {_OPEN}.")
+    define.integer(
+        "image_size",
+        "Make every image of a folder or a TFDS set N x N. Default: as they are, all of one size.",
+    )
+    define.boolean("skip_unreadable", "Leave out files of a folder that are no images.")
 
 
 def _model(values: flags.FlagValues) -> None:
@@ -169,6 +175,11 @@ def _training(values: flags.FlagValues) -> None:
         f"Default: {_OPEN}.",
     )
     define.string("monitor", "Validation score that selects: accuracy or loss.")
+    define.string(
+        "class_weights",
+        "How much each class counts in the losses: balanced, or a JSON file "
+        '{"class": weight}. Default: all the same.',
+    )
     define.integer("batch_size", f"Examples a step over all devices. Default: {_OPEN}.")
     define.string("optimizer", f"{', '.join(config.OPTIMIZERS)}.")
     define.float("learning_rate", "Peak learning rate.")

@@ -53,6 +53,8 @@ class DataConfig:
     train_examples: int | None = None
     data_seed: int = 0
     augment: str | None = None
+    image_size: int | None = None
+    skip_unreadable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,7 @@ class TrainConfig:
     steps: int | None = None
     patience: int | None = None
     monitor: str = "accuracy"
+    class_weights: str | None = None
     batch_size: int | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -282,7 +285,7 @@ def validate(config: Config) -> None:
     if not 0 < data.validation_fraction < 1:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
     for section, names in (
-        (data, ("train_examples",)),
+        (data, ("train_examples", "image_size")),
         (model, ("top_k",)),
         (
             train,

@@ -146,6 +146,8 @@ def _begin(
         {
             "config": workspace.config.to_dict(),
             "groups": workspace.groups.members(workspace.source.classes),
+            "class_weights": workspace.class_weights or {},
+            "data": workspace.describe_data(),
             "precision": policy,
             **facts,
         },
@@ -197,7 +199,9 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
             f"--workdir={workdir} holds another run: {', '.join(differences)}; "
             "use another --workdir, or the flags of that run."
         )
+    workspace.check_data(stored.data)
     workspace.check_groups(stored.groups)
+    workspace.check_class_weights(stored.class_weights)
     if stored.precision != policy:
         warn(
             f"--workdir={workdir} was begun in {stored.precision} and goes on in {policy}: "

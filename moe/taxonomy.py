@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from moe.data.source import Examples, Source
 from moe.errors import UserError
+from moe.files import read_own_json
 
 _RESERVED = frozenset({"baseline", "gate", "blend", "joint"})
 """Names of stages that are no experts."""
@@ -78,10 +78,7 @@ def resolve_groups(
 
 
 def _read(path: str) -> Mapping[str, Sequence[str]]:
-    try:
-        groups = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--groups={path}: cannot be read as JSON ({error}).") from error
+    groups = read_own_json(path, "groups")
     well_formed = isinstance(groups, dict) and all(
         isinstance(members, list) and all(isinstance(m, str) for m in members)
         for members in groups.values()

@@ -31,6 +31,8 @@ class Batch(NamedTuple):
       group: `<int32>[S]`, the group the example belongs to, -1 where none is known.
       weight: `<float32>[S]`, 1 for an example, 0 for padding.
       index: `<int32>[S]`, the example's row in its split, -1 for padding.
+      loss_weight: `<float32>[S]`, how much the example counts in the losses of training; 1 unless
+        classes or examples are weighted, 0 for padding. Nothing but losses knows it.
     """
 
     features: tf.Tensor
@@ -38,6 +40,7 @@ class Batch(NamedTuple):
     group: tf.Tensor
     weight: tf.Tensor
     index: tf.Tensor
+    loss_weight: tf.Tensor
 
 
 class Routing(NamedTuple):

@@ -59,6 +59,7 @@ WRONG = [
     ("validation_fraction", -0.1, "between 0 and 1"),
     ("validation_fraction", float("nan"), "between 0 and 1"),
     ("train_examples", 0, "greater than 0"),
+    ("image_size", 0, "greater than 0"),
     ("top_k", 0, "greater than 0"),
     ("gate_temperature", 0.0, "from 1e-06 to 1e+06"),
     ("gate_temperature", float("inf"), "from 1e-06 to 1e+06"),
@@ -167,6 +168,7 @@ def test_a_stored_configuration_of_another_version_is_refused(where):
 ANOTHER = {
     "dataset": "digits", "data_dir": "d", "groups": "none:3", "validation_fraction": 0.2,
     "train_examples": 9, "data_seed": 1, "augment": "flip", "expert_head": "group",
+    "image_size": 9, "skip_unreadable": True, "class_weights": "balanced",
     "baseline": False, "boost": "none", "gate_backbone": "tiny", "expert_backbone": "tiny",
     "baseline_backbone": "tiny", "routing": "topk", "top_k": 2, "gate_temperature": 2.0,
     "mixture_loss": "expected", "gate_supervision": 0.0, "baseline_loss": 0.0, "expert_loss": 0.0,

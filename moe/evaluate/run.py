@@ -53,6 +53,7 @@ def evaluate(config: EvalConfig) -> int:
     strategy = choose_strategy(run.runtime)
     policy = choose_precision(config.precision or stored.precision).policy
     workspace = open_workspace(run, stored.groups)
+    workspace.check_data(stored.data)
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
@@ -113,7 +114,8 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     if not config.data_dir and not os.path.isdir(data_dir or ""):
         data_dir = os.environ.get("TFDS_DATA_DIR", data_dir)  # trained elsewhere, or moved
     data = dataclasses.replace(run.data, data_dir=data_dir)
-    run = dataclasses.replace(run, data=data, runtime=on_one_device(run.runtime))
+    train = dataclasses.replace(run.train, class_weights=None)  # what is learned no more
+    run = dataclasses.replace(run, data=data, train=train, runtime=on_one_device(run.runtime))
     return stored._replace(config=run)
 
 

@@ -2,6 +2,9 @@
 
 `train` is called inside a replica with that replica's share of the batch; sums are divided by the
 global batch size, so that gradients add up over replicas. `evaluate` is called on one device.
+
+An example's losses are multiplied by its `loss_weight`; what is counted (right answers, dropped
+rows, the load of experts) is not.
 """
 
 from __future__ import annotations
@@ -63,8 +66,7 @@ class PartObjective:
         self._part = part
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
-        judged = self._judge(batch, training=True)
-        sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
+        sums = _judged_sums(self._judge(batch, training=True), batch)
         return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=tf.zeros([0]))
 
     def evaluate(self, batch: Batch) -> Judgement:
@@ -88,8 +90,7 @@ class BlendObjective:
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._train_way, self._parts)
-        judged = _judge(output.log_probs, batch.label)
-        sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
+        sums = _judged_sums(_judge(output.log_probs, batch.label), batch)
         load = routing.expert_counts(output.routing, self._mixture.num_experts)
         return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=load)
 
@@ -143,6 +144,9 @@ class JointObjective:
         )
         nll = self._mixture_loss(output, batch.label)
         z = losses.z_loss(output.gate_logits)
+        nll, gate, baseline, expert, z = (
+            term * batch.loss_weight for term in (nll, gate, baseline, expert, z)
+        )
         # Of the whole batch, but spread over its examples, so that it adds up over replicas.
         balance = zeros + self._balance(output, favourite, batch.weight)
         weights = self._weights
@@ -217,6 +221,12 @@ def _mixture_loss(router: Router, name: str, num_classes: int) -> Callable:
 def _judge(log_probs: tf.Tensor, target: tf.Tensor) -> Judgement:
     answer = tf.argmax(log_probs, axis=1, output_type=tf.int32)
     return Judgement(answer == target, losses.cross_entropy(log_probs, target))
+
+
+def _judged_sums(judged: Judgement, batch: Batch) -> tf.Tensor:
+    """Sums of loss, right answers and examples: `<float32>[3]`."""
+    loss = judged.nll * batch.loss_weight
+    return _sums([loss, tf.cast(judged.correct, tf.float32)], batch.weight)
 
 
 def _sums(columns: list[tf.Tensor], weight: tf.Tensor) -> tf.Tensor:

@@ -311,6 +311,7 @@ def test_the_gate_learns_from_every_mixture_loss_alone(mixtures, router, mixture
         tf.fill([S], -1),
         tf.ones([S]),
         tf.range(S),
+        tf.ones([S]),
     )
     variables = [v.value for v in mixture.gate.trainable_variables]
     with randomness.key_scope(tf.constant([1, 2])), tf.GradientTape() as tape:
@@ -344,7 +345,7 @@ def test_only_the_combiners_drop_when_they_learn_to_blend(combiners_drop):
     mixture = make_mixture(kind, dropping, combiners=[network(L) for _ in range(E)])
     objective = BlendObjective(mixture, None)
     columns = {"label": LABEL, "group": LABEL % E, "index": np.arange(S), "weight": np.ones(S, "f")}
-    batch = Batch(features=tf.constant(FEATURES), **columns)
+    batch = Batch(features=tf.constant(FEATURES), loss_weight=columns["weight"], **columns)
 
     def loss(key):
         with randomness.key_scope(tf.constant(key)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,11 +12,11 @@ from moe.config import LossConfig
 from moe.models import backbones
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.train.loss_scale import make_loss_scale
-from moe.train.objectives import JointObjective, PartObjective
+from moe.train.objectives import BlendObjective, JointObjective, PartObjective
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
 from moe.train.step import make_train_step
-from moe.types import Batch
+from moe.types import Batch, Routing
 
 S, E, L, RATE = 12, 2, 3, 0.1
 SHAPE = (4,)
@@ -41,6 +43,7 @@ def _batch() -> Batch:
         features=tf.constant(rng.normal(size=(S, *SHAPE)), tf.float32),
         weight=tf.ones([S]),
         index=tf.range(S),
+        loss_weight=tf.ones([S]),
         **{name: tf.constant(column) for name, column in columns.items()},
     )
 
@@ -56,7 +59,9 @@ OBJECTIVES = {
 }
 
 
-def _step(kind: str, **options) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
+def _step(
+    kind: str, batch: Batch | None = None, **options
+) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
     """Metric sums of one step of plain gradient descent, and the weights after it."""
     mixture = _mixture()
     objective = OBJECTIVES[kind](mixture)
@@ -79,7 +84,7 @@ def _step(kind: str, **options) -> tuple[np.ndarray, dict[str, list[np.ndarray]]
         loss_scale=make_loss_scale("float32"),
         **options,
     )
-    sums = tf.function(step, autograph=False)(_batch(), tf.constant(0, tf.int64))
+    sums = tf.function(step, autograph=False)(batch or _batch(), tf.constant(0, tf.int64))
     after = {
         part: [v.numpy() for v in network.trainable_variables]
         for part, network in mixture.parts().items()
@@ -120,3 +125,77 @@ def test_xla_takes_the_same_step():
     for part, weights in plain[1].items():
         for found, expected in zip(compiled[1][part], weights, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+# --- weighted examples --------------------------------------------------------------------------
+
+
+def _told(features: tf.Tensor) -> types.SimpleNamespace:
+    """A mixture of one expert whose answers are the features."""
+    return types.SimpleNamespace(
+        num_experts=1,
+        standardize=lambda x: x,
+        part_log_probs=lambda part, x, training: x,
+        forward=lambda x, way, parts: types.SimpleNamespace(
+            log_probs=x, routing=Routing(tf.zeros([4, 1], tf.int32), tf.zeros([4, 1]))
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", ["part", "blend"])
+def test_weights_scale_losses_and_leave_counts_alone(kind):
+    # Probabilities of the label: 1/2, 1/4, 1/8, 1/2; the first and the last answer are right.
+    probabilities = [[4, 2, 2], [5, 1, 2], [1, 6, 1], [2, 4, 2]]
+    features = tf.math.log(tf.constant(probabilities, tf.float32) / 8)
+    batch = Batch(
+        features,
+        label=tf.constant([0, 2, 0, 1]),
+        group=tf.zeros([4], tf.int32),
+        weight=tf.ones([4]),
+        index=tf.range(4),
+        loss_weight=tf.constant([1, 2, 0, 0.5]),
+    )
+    mixture = _told(features)
+    objective = {"part": PartObjective(mixture, "baseline"), "blend": BlendObjective(mixture, None)}
+    outcome = objective[kind].train(batch, 4)
+    # log 2 * (1 * 1 + 2 * 2 + 0 * 3 + 0.5 * 1), two right ones, four examples.
+    np.testing.assert_allclose(outcome.sums, [5.5 * np.log(2), 2, 4], rtol=1e-6)
+    assert float(outcome.loss) == pytest.approx(5.5 * np.log(2) / 4)
+
+
+def test_joint_losses_are_sums_over_weighted_examples_and_balance_is_not():
+    mixture = _mixture()
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, 0.1, 0.3)
+    objective = JointObjective(mixture, make_router("soft"), weights, named=True)
+
+    def sums(loss_weight: np.ndarray) -> dict[str, float]:
+        loss_weight = tf.constant(loss_weight, tf.float32)
+        outcome = objective.train(_batch()._replace(loss_weight=loss_weight), S)
+        assert float(outcome.loss) == pytest.approx(float(outcome.sums[0]) / S)
+        return dict(zip(objective.metric_names, outcome.sums.numpy(), strict=True))
+
+    weighted = np.linspace(0, 3, S)
+    alone = [sums(row) for row in np.eye(S)]
+    found = sums(weighted)
+    factors = {"nll": 1, "gate_loss": 1, "baseline_loss": 0.5, "expert_loss": 0.5, "z_loss": 0.3}
+    for name in factors:
+        expected = sum(w * one[name] for w, one in zip(weighted, alone, strict=True))
+        assert found[name] == pytest.approx(expected, rel=1e-4)
+        assert expected > 0
+    for name in ("balance_loss", "accuracy", "gate_accuracy", "dropped", "examples"):
+        assert found[name] == pytest.approx(alone[0][name], rel=1e-6)
+    total = sum(factor * found[name] for name, factor in factors.items())
+    assert found["loss"] == pytest.approx(total + 0.1 * found["balance_loss"], rel=1e-5)
+
+
+def test_an_example_that_weighs_two_is_an_example_twice():
+    """Of the gradient, too: the update is the one of a batch that holds it twice."""
+    batch = _batch()
+    double = np.r_[np.arange(S // 2), np.arange(S // 2)]
+    twice = Batch(*(tf.gather(column, double) for column in batch))
+    weight = np.repeat([2.0, 0.0], S // 2).astype(np.float32)
+    one = batch._replace(loss_weight=tf.constant(weight))
+    after = [_step("soft", b)[1] for b in (twice, one)]
+    for part, weights in after[0].items():
+        for expected, found in zip(weights, after[1][part], strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
