@@ -78,7 +78,8 @@ def eval_flags() -> flags.FlagValues:
         "if none is given.",
     )
     define.integer(
-        "top_k", "Experts that answer with --routing=topk. Default: the run's own, else 2."
+        "top_k",
+        "Experts that answer with --routing=topk or noisy_topk. Default: the run's own, else 2.",
     )
     define.float(
         "gate_threshold",
@@ -133,10 +134,18 @@ def _model(values: flags.FlagValues) -> None:
             f"package.module:function. Default: {_OPEN}.",
         )
     define.string(
-        "routing", "soft (all experts run, weighted), hard (one runs), topk (--top_k run)."
+        "routing",
+        "soft (all experts run, weighted), hard (one runs), topk (--top_k run), noisy_topk (the "
+        "gate learns noise that training adds), expert_choice (in training each expert takes its "
+        "best examples of the batch; evaluation is soft).",
     )
-    define.integer("top_k", "Experts that run an example with topk.")
+    define.integer("top_k", "Experts that run an example with topk and noisy_topk.")
     define.float("gate_temperature", "Divides the gate's logits.")
+    define.float(
+        "balance_bias",
+        "With hard and topk: each step moves a bias on each expert's score by this much towards "
+        "an even load; no loss, no gradient. 0: none.",
+    )
 
 
 def _loss(values: flags.FlagValues) -> None:
@@ -155,6 +164,14 @@ def _loss(values: flags.FlagValues) -> None:
     )
     define.float(
         "balance_loss", "Weight of the load-balancing loss. Default: 0 with named groups, else .01."
+    )
+    define.float(
+        "importance_loss", "Weight of the squared variation (CV²) of the experts' gate mass."
+    )
+    define.float(
+        "load_loss",
+        "Weight of the squared variation (CV²) of the experts' expected load under noise; with "
+        "noisy_topk.",
     )
     define.float("z_loss", "Weight of the router z-loss.")
 
@@ -182,7 +199,8 @@ def _training(values: flags.FlagValues) -> None:
     define.float(
         "capacity_factor",
         "With --jit_compile, a routed expert takes at most this many times its fair share of a "
-        "training batch; the others fall back to the baseline. Evaluation drops nothing.",
+        "training batch; the others fall back to the baseline. With expert_choice it always takes "
+        "exactly that many. Evaluation drops nothing.",
     )
     define.integer("seed", "Initial weights, order, augmentation, dropout, sampling.")
 

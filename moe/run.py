@@ -18,8 +18,9 @@ from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
 from moe.files import choose_workdir, make_workdir, write_json
 from moe.models import cost
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import check_replicas
+from moe.models.routers import make_router
 from moe.provenance import continue_command, evaluate_command, provenance
 from moe.run_files import read_results, read_run
 from moe.train.accounts import accounts

@@ -96,6 +96,11 @@ def open_workspace(
         )
     if config.model.top_k > len(groups.names):
         raise UserError(f"--top_k={config.model.top_k}: there are {len(groups.names)} experts.")
+    if config.model.routing == "noisy_topk" and config.model.top_k == len(groups.names):
+        raise UserError(
+            f"--routing=noisy_topk: chooses {config.model.top_k} of {len(groups.names)} experts, "
+            "so noise decides nothing; lower --top_k, or use --routing=soft."
+        )
     split = Split(examples, groups.of(examples))
     train, validation = split_rows(
         examples.label,

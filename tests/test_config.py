@@ -45,7 +45,7 @@ def test_no_two_sections_share_a_field_name():
 
 WRONG = [
     ("mode", "joined", "one of baseline, gate, experts, separate, joint, staged"),
-    ("routing", "dense", "one of soft, hard, topk"),
+    ("routing", "dense", "one of soft, hard, topk, noisy_topk, expert_choice"),
     ("expert_head", "half", "one of full, group"),
     ("mixture_loss", "nll", "one of likelihood, expected"),
     ("precision", "float16", "one of auto, float32"),
@@ -76,6 +76,9 @@ WRONG = [
     ("expert_loss", float("nan"), "0 or more"),
     ("balance_loss", -0.01, "0 or more"),
     ("z_loss", float("inf"), "0 or more"),
+    ("importance_loss", -1.0, "0 or more"),
+    ("load_loss", -1.0, "0 or more"),
+    ("balance_bias", -0.1, "0 or more"),
     ("patience", -1, "0 or more"),
     ("weight_decay", -0.1, "0 or more"),
     ("seed", -1, "0 or more"),
@@ -108,6 +111,14 @@ def test_a_wrong_value_is_refused_with_flag_value_and_rule(name, value, rule):
         ({"expert_head": "group", "boost": "none", "mixture_loss": "expected"}, r"is infinite"),
         ({"expert_head": "group", "baseline": False, "mixture_loss": "expected"}, r"is infinite"),
         ({"routing": "hard", "top_k": 2}, r"--top_k=2: must be 1 with --routing=hard"),
+        ({"routing": "expert_choice", "top_k": 2}, r"--top_k=2: must be 1 with --routing=expert_"),
+        ({"balance_bias": 0.1}, r"--balance_bias=0.1: .* --routing=soft leaves no such choice"),
+        ({"routing": "noisy_topk", "balance_bias": 0.1}, r"--routing=noisy_topk leaves no such"),
+        ({"load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient; use --routing=noisy_t"),
+        ({"routing": "hard", "load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient"),
+        ({"mixture_loss": "expected", "routing": "hard"}, r"no gradient where one expert runs"),
+        ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
+        ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
     ],
 )
 def test_values_that_exclude_each_other_are_refused(values, message):
@@ -121,6 +132,8 @@ def test_values_that_exclude_each_other_are_refused(values, message):
         {"baseline": False},
         {"baseline": False, "boost": "none"},
         {"routing": "topk", "top_k": 3},
+        {"routing": "noisy_topk", "top_k": 2, "mixture_loss": "expected", "load_loss": 0.1},
+        {"routing": "hard", "balance_bias": 0.01, "importance_loss": 0.1},
         {"expert_head": "group", "mixture_loss": "expected"},
         {"groups": "none:1"},
         {"groups": "none:9999"},
@@ -170,7 +183,8 @@ ANOTHER = {
     "baseline": False, "boost": "none", "gate_backbone": "tiny", "expert_backbone": "tiny",
     "baseline_backbone": "tiny", "routing": "topk", "top_k": 2, "gate_temperature": 2.0,
     "mixture_loss": "expected", "gate_supervision": 0.0, "baseline_loss": 0.0, "expert_loss": 0.0,
-    "balance_loss": 1.0, "z_loss": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
+    "balance_loss": 1.0, "z_loss": 1.0, "importance_loss": 1.0, "load_loss": 1.0,
+    "balance_bias": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
     "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
     "gpus": 1, "require_gpus": True, "profile": True,
@@ -186,8 +200,8 @@ def test_the_table_of_other_values_is_complete():
 
 @pytest.mark.parametrize("name", ANOTHER)
 def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(name):
-    # top_k = 2 is valid with topk only.
-    base = change(Config(), routing="topk") if name == "top_k" else Config()
+    only_with = {"top_k": "topk", "load_loss": "noisy_topk", "balance_bias": "hard"}
+    base = change(Config(), routing=only_with.get(name, "soft"))
     differences = config.identity_differences(base, change(base, **{name: ANOTHER[name]}))
     if name in FREE:
         assert differences == []

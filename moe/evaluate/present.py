@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from moe.config import TOP_K_ROUTINGS
 from moe.evaluate.tables import format_table, percent, shares
 
 
@@ -78,7 +79,7 @@ def _routings_table(routings: Mapping[str, Any], top_k: int | None) -> str:
         spread = found["routing_metrics"]
         rows.append(
             (
-                f"topk, K={top_k}" if name == "topk" else name,
+                f"{name}, K={top_k}" if name in TOP_K_ROUTINGS else name,
                 percent(found["accuracy"]),
                 f"{found['nll']:.4f}",
                 f"{found['ece']:.4f}",

@@ -11,29 +11,31 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moe.config import ROUTINGS, EvalConfig
+from moe.config import ROUTINGS, TOP_K_ROUTINGS, EvalConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.evaluate import metrics, summary
 from moe.evaluate.compare import compare
-from moe.evaluate.predict import Answers, Dense, predict_dense, predict_routed
+from moe.evaluate.predict import Answers, favourite, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import evaluation_text
 from moe.evaluate.routings import answers_under, check_routing
 from moe.evaluate.side_by_side import comparison_text
 from moe.files import write_json
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import EVERYONE, make_router
 from moe.provenance import provenance
-from moe.routing import asks_somebody
+from moe.routing import asks_somebody, gating
 from moe.run_files import StoredRun, read_run
 from moe.train.checkpoint import CheckpointStore
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
 from moe.train.state import model_variables
+from moe.types import Gating
 from moe.workspace import Workspace, open_workspace
 
 DEFAULT_TOP_K = 2
-"""Experts of `--routing=topk` where the run itself routes otherwise: one would be `hard`."""
+"""Experts of top-k routings where the run itself routes otherwise: one would be `hard`."""
 
 
 def evaluate(config: EvalConfig) -> int:
@@ -76,7 +78,7 @@ def evaluate(config: EvalConfig) -> int:
         "examples": len(split),
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),
-        "top_k": top_k if "topk" in names else None,
+        "top_k": top_k if _need_k(names) else None,
         "gate_threshold": config.gate_threshold,
         **found,
         **provenance(),
@@ -86,6 +88,10 @@ def evaluate(config: EvalConfig) -> int:
         write_predictions(workdir / evaluation_file(name, config.eval_split), under, split)
     write_json(workdir / "evaluation.json", evaluation)
     return 0
+
+
+def _need_k(names: Sequence[str]) -> bool:
+    return any(name in TOP_K_ROUTINGS for name in names)
 
 
 def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
@@ -120,7 +126,7 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
 def _asked_routings(
     config: EvalConfig, workspace: Workspace, mixture: MixtureOfExperts, parts: Sequence[str]
 ) -> tuple[tuple[str, ...], int]:
-    """The routings to try, none where there is nothing to route, and the K of `topk`.
+    """The routings to try, none where there is nothing to route, and the K of top-k ones.
 
     Raises:
       UserError: the run cannot do one of them.
@@ -139,9 +145,10 @@ def _asked_routings(
             f"--gate_threshold={config.gate_threshold}: is for --routing=soft, not "
             f"{', '.join(names)}."
         )
-    if config.top_k and "topk" not in names:
+    if config.top_k and not _need_k(names):
         raise UserError(f"--top_k={config.top_k}: is for --routing=topk, not {', '.join(names)}.")
-    top_k = config.top_k or (model.top_k if model.routing == "topk" else DEFAULT_TOP_K)
+    own = model.top_k if model.routing in TOP_K_ROUTINGS else DEFAULT_TOP_K
+    top_k = config.top_k or own
     for name in names:
         check_routing(
             name,
@@ -163,6 +170,7 @@ def _route(
 ) -> tuple[dict[str, Any], dict[str, Answers]]:
     """What is found on `split` under the given routings, and the answers themselves."""
     dense = predict_dense(mixture, split, config.batch_size)
+    bias = None if mixture.balance_bias is None else mixture.balance_bias.numpy()
     answers = {
         name: answers_under(
             name,
@@ -172,41 +180,45 @@ def _route(
             expert_names=workspace.groups.names,
             group_of_class=mixture.group_of_class,
             blends=mixture.blends,
+            balance_bias=bias,
             top_k=top_k,
             gate_threshold=config.gate_threshold,
             seed=workspace.config.train.seed,
         )
         for name in names
     }
+    gate = gating(tf.constant(dense.gate_log_probs), bias)
     differences = {}
     for name in names:
-        if name not in ROUTINGS or (name == "soft" and not config.gate_threshold):
+        if name not in ROUTINGS:
             continue  # nothing of it is routed
-        router = make_router(name, top_k, gate_threshold=config.gate_threshold)
-        routed = predict_routed(mixture, split, config.batch_size, router.evaluate)
+        way = make_router(name, top_k, gate_threshold=config.gate_threshold).evaluate
+        if way is EVERYONE:
+            continue
+        routed = predict_routed(mixture, split, config.batch_size, way)
         gap = np.abs(np.exp(routed.log_probs) - np.exp(answers[name].log_probs))
         differences[name] = float(gap.max())
-    favourite = dense.gate_log_probs.argmax(axis=1)
+    model = workspace.config.model
+    own = make_router(model.routing, model.top_k).evaluate.choose(gate)
     found = {
         "parts": summary.evaluate_parts(
-            mixture, split, workspace.groups, list(mixture.parts()), favourite
+            mixture, split, workspace.groups, list(mixture.parts()), favourite(own).numpy()
         ),
         "routings": {
             name: _describe(under, split, len(workspace.source.classes), name)
             for name, under in answers.items()
         },
         "routed_against_dense": differences,
-        "experts_per_example": _experts_run(dense, config.gate_threshold)
+        "experts_per_example": _experts_run(gate, config.gate_threshold)
         if config.gate_threshold
         else None,
     }
     return found, answers
 
 
-def _experts_run(dense: Dense, gate_threshold: float) -> float:
+def _experts_run(gate: Gating, gate_threshold: float) -> float:
     """How many experts soft routing runs for an example, on average."""
-    router = make_router("soft", gate_threshold=gate_threshold)
-    chosen = router.evaluate.choose(tf.constant(dense.gate_log_probs))
+    chosen = make_router("soft", gate_threshold=gate_threshold).evaluate.choose(gate)
     return float(tf.reduce_sum(tf.cast(asks_somebody(chosen), tf.float32))) / len(chosen[0])
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from moe.data.pipeline import Split
 from moe.evaluate import metrics
 from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed
-from moe.models.mixture import MixtureOfExperts, Router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Router
 from moe.taxonomy import Groups
 
 BATCH_SIZE = 512

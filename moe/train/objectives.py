@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from moe import losses, routing
 from moe.config import Config, LossConfig
-from moe.models.mixture import MixtureOfExperts, Router, make_router, routed_way
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Router, favourite_alone, make_router, routed_way
 from moe.taxonomy import Groups
 from moe.train.stages import Stage
 from moe.types import Batch, MixtureOutput
@@ -27,11 +28,13 @@ class Outcome(NamedTuple):
       sums: `<float32>[M]`, one a metric name: sums over the replica's examples. The last one is
         the number of examples.
       load: `<float32>[E]`, assignments of each expert; `[0]` where every part always learns.
+      wanted: the same before any was dropped.
     """
 
     loss: tf.Tensor
     sums: tf.Tensor
     load: tf.Tensor
+    wanted: tf.Tensor
 
 
 class Judgement(NamedTuple):
@@ -52,8 +55,22 @@ class Objective(Protocol):
     def evaluate(self, batch: Batch) -> Judgement:
         """Answers at evaluation: no noise, nothing dropped."""
 
+    def follow(self, wanted: tf.Tensor) -> None:
+        """Changes what no gradient changes, after each step; in cross-replica context.
 
-class PartObjective:
+        Args:
+          wanted: as in `Outcome`, summed over replicas.
+        """
+
+
+class _ByGradient:
+    """What learns by gradients alone."""
+
+    def follow(self, wanted: tf.Tensor) -> None:
+        """Nothing to do."""
+
+
+class PartObjective(_ByGradient):
     """Cross-entropy of one network by itself: a gate names the group, the others the class."""
 
     metric_names = ("loss", "accuracy", "examples")
@@ -65,7 +82,8 @@ class PartObjective:
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         judged = self._judge(batch, training=True)
         sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
-        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=tf.zeros([0]))
+        nobody = tf.zeros([0])
+        return Outcome(sums[0] / global_batch_size, sums, load=nobody, wanted=nobody)
 
     def evaluate(self, batch: Batch) -> Judgement:
         return self._judge(batch, training=False)
@@ -76,33 +94,26 @@ class PartObjective:
         return _judge(log_probs, batch.group if self._part == "gate" else batch.label)
 
 
-class BlendObjective:
+class BlendObjective(_ByGradient):
     """The combiners behind the frozen gate's argmax: NLL of the one blend that answers."""
 
     metric_names = ("loss", "accuracy", "examples")
 
     def __init__(self, mixture: MixtureOfExperts, capacity_factor: float | None) -> None:
         self._mixture = mixture
-        self._train_way = routed_way(routing.route_hard, capacity_factor)
+        self._train_way = routed_way(favourite_alone, capacity_factor=capacity_factor)
+        self._way = routed_way(favourite_alone)
         self._parts = frozenset(f"combiner_{e}" for e in range(mixture.num_experts))
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._train_way, self._parts)
         judged = _judge(output.log_probs, batch.label)
         sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
-        load = routing.expert_counts(output.routing, self._mixture.num_experts)
-        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=load)
+        return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
 
     def evaluate(self, batch: Batch) -> Judgement:
-        output = self._mixture.forward(batch.features, routed_way(routing.route_hard))
+        output = self._mixture.forward(batch.features, self._way)
         return _judge(output.log_probs, batch.label)
-
-
-_JOINT_METRICS = (
-    *("loss", "nll", "baseline_loss", "expert_loss", "z_loss", "balance_loss"),
-    *("accuracy", "dropped"),
-)
-_NAMED_METRICS = ("gate_loss", "gate_accuracy")
 
 
 class JointObjective:
@@ -110,68 +121,80 @@ class JointObjective:
 
     Args:
       mixture: the model.
-      router: soft, hard or top-k.
+      router: how it routes.
       weights: of the single terms; each term is also logged by its own name.
       named: whether `Batch.group` names each example's expert; else an expert's own examples are
         those that the gate would give it.
+      balance_rate: of the mixture's balance bias, see `moe.models.gate.BalancedGate`.
     """
 
     def __init__(
-        self, mixture: MixtureOfExperts, router: Router, weights: LossConfig, named: bool
+        self,
+        mixture: MixtureOfExperts,
+        router: Router,
+        weights: LossConfig,
+        named: bool,
+        balance_rate: float = 0.0,
     ) -> None:
         self._mixture = mixture
         self._router = router
-        self._weights = weights
         self._named = named
+        self._balance_rate = balance_rate
         # A frozen network runs as it does at evaluation, without dropout.
         parts = mixture.parts().items()
         self._parts = frozenset(name for name, part in parts if part.trainable_variables)
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
-        self.metric_names = (*_JOINT_METRICS, *(_NAMED_METRICS if named else ()), "examples")
+        # An example that fewer answer has been dropped by the others.
+        self._due = max(1, int(router.train.running(mixture.num_experts)))
+        self._factors = {
+            "nll": 1.0,
+            "baseline_loss": weights.baseline_loss,
+            "expert_loss": weights.expert_loss,
+            "z_loss": weights.z_loss,
+            "balance_loss": weights.balance_loss,
+            "importance_loss": weights.importance_loss,
+        }
+        others = ["accuracy", "dropped"]
+        if router.noisy:
+            self._factors["load_loss"] = weights.load_loss
+        if named:
+            self._factors["gate_loss"] = weights.gate_supervision
+            others.append("gate_accuracy")
+        self.metric_names = ("loss", *self._factors, *others, "examples")
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._router.train, self._parts)
-        favourite = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
-        own = batch.group if self._named else favourite
         zeros = tf.zeros_like(batch.weight)
-        gate = losses.cross_entropy(output.gate_log_probs, batch.group) if self._named else zeros
-        baseline = zeros
+        preferred = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
+        own = tf.argmax(output.gate_scores, axis=1, output_type=tf.int32)
+        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
+        columns = {
+            "nll": self._mixture_loss(output, batch.label),
+            "baseline_loss": zeros,
+            "z_loss": losses.z_loss(output.gate_logits),
+            "accuracy": tf.cast(output.answer == batch.label, tf.float32),
+            "dropped": 1 - tf.minimum(tf.reduce_sum(asked, axis=1) / self._due, 1.0),
+        }
         if output.baseline_log_probs is not None:
-            baseline = losses.cross_entropy(output.baseline_log_probs, batch.label)
-        expert = losses.expert_cross_entropy(
+            columns["baseline_loss"] = losses.cross_entropy(output.baseline_log_probs, batch.label)
+        if self._named:
+            own = batch.group
+            columns["gate_loss"] = losses.cross_entropy(output.gate_log_probs, own)
+            columns["gate_accuracy"] = tf.cast(preferred == own, tf.float32)
+        columns["expert_loss"] = losses.expert_cross_entropy(
             output.routing, output.expert_log_probs, batch.label, own
         )
-        nll = self._mixture_loss(output, batch.label)
-        z = losses.z_loss(output.gate_logits)
-        # Of the whole batch, but spread over its examples, so that it adds up over replicas.
-        balance = zeros + self._balance(output, favourite, batch.weight)
-        weights = self._weights
-        total = tf.add_n(
-            [nll]
-            + [
-                factor * term
-                for factor, term in (
-                    (weights.gate_supervision, gate),
-                    (weights.baseline_loss, baseline),
-                    (weights.expert_loss, expert),
-                    (weights.z_loss, z),
-                    (weights.balance_loss, balance),
-                )
-                if factor
-            ]
-        )
-        correct = tf.cast(output.answer == batch.label, tf.float32)
-        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
-        columns = [total, nll, baseline, expert, z, balance, correct]
-        columns.append(1 - tf.reduce_mean(asked, axis=1))
-        if self._named:
-            columns += [gate, tf.cast(favourite == batch.group, tf.float32)]
-        sums = _sums(columns, batch.weight)
-        return Outcome(
-            loss=sums[0] / global_batch_size,
-            sums=sums,
-            load=routing.expert_counts(output.routing, self._mixture.num_experts),
-        )
+        for name, value in self._statistics(output, preferred, batch.weight).items():
+            # Of the whole batch, but spread over its examples, so that it adds up over replicas.
+            columns[name] = zeros + value
+        total = tf.add_n([f * columns[name] for name, f in self._factors.items() if f])
+        columns_in_order = [columns[name] for name in self.metric_names[1:-1]]
+        sums = _sums([total, *columns_in_order], batch.weight)
+        return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
+
+    def follow(self, wanted: tf.Tensor) -> None:
+        if self._balance_rate:
+            self._mixture.gate.follow(wanted, self._balance_rate)
 
     def evaluate(self, batch: Batch) -> Judgement:
         output = self._mixture.forward(batch.features, self._router.evaluate)
@@ -180,33 +203,54 @@ class JointObjective:
             nll=losses.cross_entropy(output.log_probs, batch.label),
         )
 
-    def _balance(self, output: MixtureOutput, favourite: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-        """The load-balancing loss of the global batch: sums first, over replicas, then product."""
-        counts = routing.expert_counts(routing.route_to(favourite), self._mixture.num_experts)
-        importance = tf.reduce_sum(tf.exp(output.gate_log_probs) * weight[:, tf.newaxis], axis=0)
+    def _statistics(
+        self, output: MixtureOutput, preferred: tf.Tensor, weight: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Losses of the global batch by name: sums first, over replicas, then what is made of them.
+
+        They are formed of all that the gate says, whatever weight they have in the loss.
+        """
+        of_experts = {"importance_loss": tf.exp(output.gate_log_probs)}
+        if self._router.noisy:
+            of_experts["load_loss"] = output.routing.chance
+        sums = {
+            name: tf.reduce_sum(values * weight[:, tf.newaxis], axis=0)
+            for name, values in of_experts.items()
+        }
+        sums["counts"] = routing.expert_counts(
+            routing.route_to(preferred), self._mixture.num_experts
+        )
         replica = tf.distribute.get_replica_context()
-        counts, importance = replica.all_reduce(tf.distribute.ReduceOp.SUM, [counts, importance])
-        return losses.load_balancing_loss(counts, importance)
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        balance = losses.load_balancing_loss(sums.pop("counts"), sums["importance_loss"])
+        variations = {name: losses.variation_loss(amounts) for name, amounts in sums.items()}
+        return {"balance_loss": balance} | variations
+
+
+def _loads(output: MixtureOutput) -> dict[str, tf.Tensor]:
+    """`load` and `wanted` of an `Outcome`."""
+    num_experts = output.gate_logits.shape[1]
+    return {
+        "load": routing.expert_counts(output.routing, num_experts),
+        "wanted": routing.named_counts(output.routing, num_experts),
+    }
 
 
 def _mixture_loss(router: Router, name: str, num_classes: int) -> Callable:
     """The function `(output, label) -> <float32>[S]` for a kind of routing."""
-    if router.sampled:
+    if router.stands_in:
 
-        def sampled(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
-            chosen = output.routing.expert_index[:, 0]
+        def stand_in(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
             if output.baseline_log_probs is None:
                 fallback = tf.fill(tf.shape(label), -tf.math.log(float(num_classes)))
             else:
                 fallback = losses.pick(output.baseline_log_probs, label)
-            expert = losses.pick(output.blend_log_probs[:, 0], label)
-            return losses.sampled_likelihood_loss(
-                losses.pick(output.gate_log_probs, chosen),
-                tf.where(routing.answered(output.routing), expert, fallback),
-                fallback,
+            experts = losses.pick(output.blend_log_probs, label)
+            return losses.stand_in_likelihood_loss(
+                output.routing, output.gate_log_probs, experts, fallback
             )
 
-        return sampled
+        return stand_in
     if name == "expected":
         return lambda output, label: losses.expected_loss(
             output.routing, output.blend_log_probs, label
@@ -245,13 +289,18 @@ def make_objective(
 ) -> Objective:
     """The objective of a stage's kind."""
     # Only XLA needs shapes that are known beforehand.
-    capacity_factor = config.train.capacity_factor if config.runtime.jit_compile else None
+    fixed, factor = bool(config.runtime.jit_compile), config.train.capacity_factor
     if stage.kind == "joint":
+        model = config.model
         router = make_router(
-            config.model.routing, config.model.top_k, capacity_factor=capacity_factor
+            model.routing,
+            model.top_k,
+            balanced=mixture.balanced,
+            capacity_factor=factor,
+            fixed=fixed,
         )
-        return JointObjective(mixture, router, config.loss, groups.named)
+        return JointObjective(mixture, router, config.loss, groups.named, model.balance_bias)
     if stage.kind == "blend":
-        return BlendObjective(mixture, capacity_factor)
+        return BlendObjective(mixture, factor if fixed else None)
     (part,) = stage.parts
     return PartObjective(mixture, part)
