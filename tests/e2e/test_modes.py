@@ -87,6 +87,11 @@ def test_what_fixed_shapes_drop_is_counted(toy, tmp_path, factor, full):
     assert all((share >= 0.5) == full and (share > 0) == full for share in dropped)
 
 
+def test_noise_must_have_something_to_decide(toy, tmp_path):
+    with pytest.raises(UserError, match=r"chooses 2 of 2 experts, so noise decides nothing"):
+        run.train(toy_config(tmp_path, routing="noisy_topk", top_k=2))
+
+
 @pytest.mark.parametrize("mode", ["baseline", "gate", "experts"])
 def test_a_part_trains_alone(toy, tmp_path, mode):
     assert run.train(toy_config(tmp_path, mode)) == 0

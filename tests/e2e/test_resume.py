@@ -109,6 +109,51 @@ def test_a_crashed_run_continues_exactly(toy, monkeypatch, tmp_path, mode, flags
     assert continued["step"] > 0
 
 
+# A routing and its statistics, and the share of the experts that run an example in training.
+ROUTERS = {
+    "noisy": ({"routing": "noisy_topk", "top_k": 2, "load_loss": 0.1}, 2 / 3),
+    "balanced": ({"routing": "topk", "top_k": 2, "balance_bias": 0.01}, 2 / 3),
+    "expert choice": ({"routing": "expert_choice", "importance_loss": 0.1}, 1.25 / 3),
+}
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_trains_continues_exactly_and_is_evaluated(toy, monkeypatch, tmp_path, router):
+    flags, share = ROUTERS[router]
+    flags = flags | {"groups": "none:3", "baseline": False, "learning_rate": 0.01}
+    flags |= {"steps_per_loop": 2, "checkpoint_steps": 4}
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    run.train(toy_config(straight, **flags))
+    _crash(monkeypatch, toy_config(cut, **flags), 7)  # in the second epoch
+    run.train(toy_config(cut, **flags))
+    _assert_same(straight, cut)
+    _assert_same_metrics(straight, cut)
+
+    metrics = _records(straight)[0]
+    for name in ("importance_loss", "balance_loss", *(f for f in flags if f.endswith("_loss"))):
+        assert metrics[name] > 0
+    biases = [v for name, v in _weights(straight).items() if "gate" in name and v.shape == (3,)]
+    moved = [b for b in biases if b.any() and np.allclose(b / 0.01, np.round(b / 0.01), atol=1e-3)]
+    assert len(moved) == (router == "balanced")
+
+    results = json.loads((cut / "results.json").read_text())
+    assert results["test"]["accuracy"] > 0.3  # chance is 0.2
+    (stage,) = results["stages"]
+    expert = 192 * 16 + 16 * 5
+    outputs = 6 if router == "noisy" else 3
+    gate = 192 * 8 + 8 * outputs
+    assert stage["macs"] == stage["examples"] * round(3 * (gate + 3 * share * expert))
+    assert evaluate(EvalConfig(workdir=str(cut))) == 0
+    evaluation = json.loads((cut / "evaluation.json").read_text())
+    found = evaluation["routings"][flags["routing"]]
+    assert found["accuracy"] == results["test"]["accuracy"]
+    assert found["nll"] == pytest.approx(results["test"]["nll"], rel=1e-5)
+    assert evaluation["parts"] == results["parts"]
+    assert evaluation["top_k"] == flags.get("top_k")
+    # What is evaluated with all experts is routed nowhere.
+    assert (flags["routing"] in evaluation["routed_against_dense"]) == ("top_k" in flags)
+
+
 @pytest.mark.parametrize(
     ("mode", "stage", "step", "checkpoint_steps"),
     [
