@@ -16,6 +16,10 @@ from moe import config
 BACKBONES = ("small", "deep", "tiny", "pooled", "fast")
 """What `moe.models.backbones` registers; asking it would load TensorFlow."""
 _OPEN = "by data set"
+_REPORT = (
+    "Draw WORKDIR/figures and write WORKDIR/report.html. Default: where matplotlib and Jinja2 are "
+    "installed."
+)
 
 
 class _Definer:
@@ -78,7 +82,8 @@ def eval_flags() -> flags.FlagValues:
         "if none is given.",
     )
     define.integer(
-        "top_k", "Experts that answer with --routing=topk. Default: the run's own, else 2."
+        "top_k",
+        "Experts that answer with --routing=topk or noisy_topk. Default: the run's own, else 2.",
     )
     define.float(
         "gate_threshold",
@@ -90,6 +95,7 @@ def eval_flags() -> flags.FlagValues:
     )
     define.string("precision", "Precision; the one the run was trained in if none.")
     define.integer("batch_size", "Examples a batch.")
+    define.boolean("report", _REPORT)
     return values
 
 
@@ -98,7 +104,8 @@ def _data(values: flags.FlagValues) -> None:
     define.string(
         "dataset",
         "auto (CIFAR-10 where it can be had, else shapes), shapes, clusters, digits, iris, wine, "
-        "breast_cancer, or an image classification set by its TFDS name.",
+        "breast_cancer, an image classification set by its TFDS name, folder:PATH (a sub-folder a "
+        "class), or csv:PATH?label=COLUMN (docs/data.md).",
     )
     define.string("data_dir", "Folder of TFDS; its own default (TFDS_DATA_DIR) if none.")
     define.string(
@@ -115,6 +122,11 @@ def _data(values: flags.FlagValues) -> None:
     )
     define.integer("data_seed", "Which examples are used and kept for validation.")
     define.string("augment", f"{', '.join(config.AUGMENTATIONS)}. Default: {_OPEN}.")
+    define.integer(
+        "image_size",
+        "Make every image of a folder or a TFDS set N x N. Default: as they are, all of one size.",
+    )
+    define.boolean("skip_unreadable", "Leave out files of a folder that are no images.")
 
 
 def _model(values: flags.FlagValues) -> None:
@@ -135,10 +147,18 @@ def _model(values: flags.FlagValues) -> None:
             f"package.module:function. Default: {_OPEN}.",
         )
     define.string(
-        "routing", "soft (all experts run, weighted), hard (one runs), topk (--top_k run)."
+        "routing",
+        "soft (all experts run, weighted), hard (one runs), topk (--top_k run), noisy_topk (the "
+        "gate learns noise that training adds), expert_choice (in training each expert takes its "
+        "best examples of the batch; evaluation is soft).",
     )
-    define.integer("top_k", "Experts that run an example with topk.")
+    define.integer("top_k", "Experts that run an example with topk and noisy_topk.")
     define.float("gate_temperature", "Divides the gate's logits.")
+    define.float(
+        "balance_bias",
+        "With hard and topk: each step moves a bias on each expert's score by this much towards "
+        "an even load; no loss, no gradient. 0: none.",
+    )
 
 
 def _loss(values: flags.FlagValues) -> None:
@@ -158,6 +178,14 @@ def _loss(values: flags.FlagValues) -> None:
     define.float(
         "balance_loss", "Weight of the load-balancing loss. Default: 0 with named groups, else .01."
     )
+    define.float(
+        "importance_loss", "Weight of the squared variation (CV²) of the experts' gate mass."
+    )
+    define.float(
+        "load_loss",
+        "Weight of the squared variation (CV²) of the experts' expected load under noise; with "
+        "noisy_topk.",
+    )
     define.float("z_loss", "Weight of the router z-loss.")
 
 
@@ -171,6 +199,11 @@ def _training(values: flags.FlagValues) -> None:
         f"Default: {_OPEN}.",
     )
     define.string("monitor", "Validation score that selects: accuracy or loss.")
+    define.string(
+        "class_weights",
+        "How much each class counts in the losses: balanced, or a JSON file "
+        '{"class": weight}. Default: all the same.',
+    )
     define.integer("batch_size", f"Examples a step over all devices. Default: {_OPEN}.")
     define.string("optimizer", f"{', '.join(config.OPTIMIZERS)}.")
     define.float("learning_rate", "Peak learning rate.")
@@ -184,7 +217,8 @@ def _training(values: flags.FlagValues) -> None:
     define.float(
         "capacity_factor",
         "With --jit_compile, a routed expert takes at most this many times its fair share of a "
-        "training batch; the others fall back to the baseline. Evaluation drops nothing.",
+        "training batch; the others fall back to the baseline. With expert_choice it always takes "
+        "exactly that many. Evaluation drops nothing.",
     )
     define.integer("seed", "Initial weights, order, augmentation, dropout, sampling.")
 
@@ -209,6 +243,15 @@ def _runtime(values: flags.FlagValues) -> None:
     )
     define.boolean("jit_compile", "Compile loss and gradients with XLA. Default: no.")
     define.boolean("profile", "Profile one loop for TensorBoard, into WORKDIR/tensorboard.")
+    define.boolean(
+        "tensorboard", "Write the metrics for TensorBoard too, into WORKDIR/tensorboard."
+    )
+    define.boolean("report", _REPORT)
+    define.string(
+        "on_unhealthy",
+        "warn or stop, when a mixture in training collapses, has a dead expert, a gate that is "
+        "sure of nothing that matters, or experts that mend no error of the baseline.",
+    )
     define.float("checkpoint_seconds", "Longest time between checkpoints.")
     define.integer("checkpoint_steps", "Also save every N steps; 0: no.")
     define.integer("keep", "How many checkpoints to keep.")

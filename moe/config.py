@@ -22,7 +22,11 @@ MODES = ("baseline", "gate", "experts", "separate", "joint", "staged", "benchmar
 PART_MODES = ("baseline", "gate", "experts")
 """Modes that train networks by themselves and no mixture."""
 SUITES = ("figures", "growth", "crossover")
-ROUTINGS = ("soft", "hard", "topk")
+ROUTINGS = ("soft", "hard", "topk", "noisy_topk", "expert_choice")
+TOP_K_ROUTINGS = ("topk", "noisy_topk")
+"""Those that choose --top_k experts."""
+BALANCED_ROUTINGS = ("hard", "topk")
+"""Those that --balance_bias can balance."""
 EVALUATION_ROUTINGS = (*ROUTINGS, "oracle", "oracle_best", "random", "uniform", "baseline")
 EXPERT_HEADS = ("full", "group")
 BOOSTS = ("none", "scalar", "per_class")
@@ -33,6 +37,7 @@ SCHEDULES = ("constant", "cosine", "triangular")
 AUGMENTATIONS = ("none", "flip", "flip_crop")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")
+ON_UNHEALTHY = ("warn", "stop")
 _TEMPERATURES = (1e-6, 1e6)
 """Of the gate: its logits divided by one of these stay finite, and apart, in float32."""
 
@@ -54,6 +59,8 @@ class DataConfig:
     train_examples: int | None = None
     data_seed: int = 0
     augment: str | None = None
+    image_size: int | None = None
+    skip_unreadable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +76,7 @@ class ModelConfig:
     routing: str = "soft"
     top_k: int = 1
     gate_temperature: float = 1.0
+    balance_bias: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +88,8 @@ class LossConfig:
     baseline_loss: float | None = None
     expert_loss: float | None = None
     balance_loss: float | None = None
+    importance_loss: float = 0.0
+    load_loss: float = 0.0
     z_loss: float = 0.0
 
 
@@ -91,6 +101,7 @@ class TrainConfig:
     steps: int | None = None
     patience: int | None = None
     monitor: str = "accuracy"
+    class_weights: str | None = None
     batch_size: int | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -113,6 +124,9 @@ class RuntimeConfig:
     steps_per_loop: int | None = _free(None)
     jit_compile: bool | None = _free(None)
     profile: bool = _free(False)
+    tensorboard: bool = _free(True)
+    report: bool | None = _free(None)
+    on_unhealthy: str = _free("warn")
     checkpoint_seconds: float = _free(60.0)
     checkpoint_steps: int = _free(0)
     keep: int = _free(2)
@@ -202,6 +216,7 @@ class EvalConfig:
     data_dir: str | None = None
     precision: str | None = None
     batch_size: int = 512
+    report: bool | None = None
 
     def __post_init__(self) -> None:
         if bool(self.workdir) == bool(self.compare):
@@ -271,6 +286,7 @@ def validate(config: Config) -> None:
     _one_of("optimizer", train.optimizer, OPTIMIZERS)
     _one_of("schedule", train.schedule, SCHEDULES)
     _one_of("monitor", train.monitor, MONITORS)
+    _one_of("on_unhealthy", runtime.on_unhealthy, ON_UNHEALTHY)
     if model.boost is not None:
         _one_of("boost", model.boost, BOOSTS)
     if data.augment is not None:
@@ -283,7 +299,7 @@ def validate(config: Config) -> None:
     if not 0 < data.validation_fraction < 1:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
     for section, names in (
-        (data, ("train_examples",)),
+        (data, ("train_examples", "image_size")),
         (model, ("top_k",)),
         (
             train,
@@ -296,8 +312,9 @@ def validate(config: Config) -> None:
     for section, names in (
         (
             loss,
-            ("gate_supervision", "baseline_loss", "expert_loss", "balance_loss", "z_loss"),
+            [field.name for field in dataclasses.fields(loss) if field.name != "mixture_loss"],
         ),
+        (model, ("balance_bias",)),
         (train, ("patience", "weight_decay", "seed")),
         (data, ("data_seed",)),
         (runtime, ("gpus", "checkpoint_steps")),
@@ -317,8 +334,19 @@ def validate(config: Config) -> None:
         _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
     if config.mode == "baseline" and not model.baseline:
         raise UserError("--mode=baseline trains the baseline, which --nobaseline leaves out.")
-    if model.routing != "topk" and model.top_k != 1:
+    if model.routing not in TOP_K_ROUTINGS and model.top_k != 1:
         _fail("top_k", model.top_k, f"1 with --routing={model.routing}; use --routing=topk")
+    if model.balance_bias and model.routing not in BALANCED_ROUTINGS:
+        raise UserError(
+            f"--balance_bias={model.balance_bias}: steers who is chosen, and "
+            f"--routing={model.routing} leaves no such choice to it; use --routing=hard or topk, "
+            "or --balance_loss."
+        )
+    if loss.load_loss and model.routing != "noisy_topk":
+        raise UserError(
+            f"--load_loss={loss.load_loss}: without noise a load is counted, and counts have no "
+            "gradient; use --routing=noisy_topk, --balance_loss or --importance_loss."
+        )
     blends = model.baseline and model.boost != "none"
     if loss.mixture_loss == "expected" and model.expert_head == "group" and not blends:
         raise UserError(
@@ -329,7 +357,9 @@ def validate(config: Config) -> None:
         raise UserError("--require_gpus asks for what --gpus=0 forbids; leave one of them out.")
     if train.optimizer == "adamw" and not train.weight_decay:
         _fail("optimizer", "adamw", "given a --weight_decay; without one it is adam")
-    one_runs = model.routing == "hard" or (model.routing == "topk" and model.top_k == 1)
+    one_runs = model.routing in ("hard", "expert_choice") or (
+        model.routing in TOP_K_ROUTINGS and model.top_k == 1
+    )
     if loss.mixture_loss == "expected" and one_runs:
         raise UserError(
             "--mixture_loss=expected gives the gate no gradient where one expert runs; use "
@@ -338,11 +368,15 @@ def validate(config: Config) -> None:
 
 
 def ignored_losses(config: Config) -> list[str]:
-    """Names of the loss flags that were given although the mode has no joint loss."""
+    """Names of the loss flags that were given although the mode has no joint loss.
+
+    The balance bias is one of them: it stands in for such a loss.
+    """
     if config.mode in ("joint", "staged"):
         return []
     fields = dataclasses.fields(LossConfig)
-    return [field.name for field in fields if getattr(config.loss, field.name) != field.default]
+    given = [field.name for field in fields if getattr(config.loss, field.name) != field.default]
+    return [*given, "balance_bias"] if config.model.balance_bias else given
 
 
 def identity_differences(old: Config, new: Config) -> list[str]:

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 from moe.errors import UserError
@@ -15,7 +16,9 @@ from moe.errors import UserError
 def choose_workdir(asked: str | None, kind: str) -> pathlib.Path:
     """The folder that was asked for, else `runs/KIND-TIME`; it need not be there yet."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return pathlib.Path(asked or f"runs/{kind}-{now}")
+    # A data set may be named by a path.
+    slug = re.sub(r"[^\w.-]+", "-", kind).strip("-")
+    return pathlib.Path(asked or f"runs/{slug}-{now}")
 
 
 def is_there(path: pathlib.Path) -> bool:
@@ -63,6 +66,19 @@ def write_json(path: pathlib.Path, content: Any) -> None:
     write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
 
 
+def read_own_json(path: str, flag: str) -> Any:
+    """The content of a JSON file that somebody wrote by hand and named in a flag.
+
+    Raises:
+      UserError: it cannot be read, is no JSON, or names something twice.
+    """
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+        return json.loads(text, object_pairs_hook=_no_doubles, parse_constant=_no_number)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--{flag}={path}: cannot be read as JSON ({error}).") from error
+
+
 def read_json(path: pathlib.Path) -> Any:
     """The content of a JSON file.
 
@@ -77,6 +93,32 @@ def read_json(path: pathlib.Path) -> Any:
         raise UserError(f"{path}: is damaged, no JSON ({error}).") from error
 
 
+def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file that has one a line; what is no such line is left out.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read or written ({error.strerror}).") from error
+    records = []
+    for line in lines:  # a process that was killed leaves half a line
+        with contextlib.suppress(ValueError):
+            records.append(json.loads(line))
+    return [record for record in records if isinstance(record, dict)]
+
+
 def _no_number(name: str) -> None:
     """NaN and Infinity are no JSON, and `write_json` never writes them."""
     raise ValueError(f"{name} is no number")
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is there twice")
+        found[name] = value
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from moe.routing import asks_somebody
+from moe.routing import asks_somebody, slots_by_expert
 from moe.types import Routing
 
 
@@ -30,28 +30,30 @@ def expected_loss(routing: Routing, blend_log_probs: tf.Tensor, label: tf.Tensor
     return -tf.reduce_sum(tf.exp(routing.log_weights) * pick(blend_log_probs, label), axis=1)
 
 
-def sampled_likelihood_loss(
-    gate_log_prob: tf.Tensor, expert_log_prob: tf.Tensor, fallback_log_prob: tf.Tensor
+def stand_in_likelihood_loss(
+    routing: Routing,
+    gate_log_probs: tf.Tensor,
+    expert_log_probs: tf.Tensor,
+    fallback_log_prob: tf.Tensor,
 ) -> tf.Tensor:
-    """The loss of hard routing in joint training: `-log[g q(y) + (1 - g) r(y)]`.
+    """`-log sum_e g_e (q_e(y) if e ran, else r(y))`: a fallback `r` stands in for who did not run.
 
-    The gate gets a gradient from one computed expert: it is right to insist (`g` up) where the
-    expert beats the fallback `r`.
+    With one expert it is `-log[g q(y) + (1 - g) r(y)]`. The gate learns from the experts that ran:
+    it is right to insist on one (`g` up) that beats the fallback. Where nobody ran it is `-log r`.
 
     Args:
-      gate_log_prob: `<float32>[S]`, log of the gate's probability of the expert that ran.
-      expert_log_prob: `<float32>[S]`, its blended log-probability of the label.
+      routing: the assignment, `[S, K]`, no expert twice; its weights are of no account.
+      gate_log_probs: `<float32>[S, E]`.
+      expert_log_probs: `<float32>[S, K]`, blended, of the label.
       fallback_log_prob: `<float32>[S]`, the same of the baseline, or of the uniform distribution.
 
     Returns:
       `<float32>[S]`.
     """
-    # log(1 - g) from log g; the clip keeps both logarithms finite where the gate is certain.
-    gate_log_prob = tf.minimum(gate_log_prob, -1e-6)
-    rest = tf.math.log(-tf.math.expm1(gate_log_prob))
-    return -tf.reduce_logsumexp(
-        tf.stack([gate_log_prob + expert_log_prob, rest + fallback_log_prob]), axis=0
-    )
+    asked = slots_by_expert(routing, gate_log_probs.shape[1])
+    answers = tf.reduce_sum(tf.where(asked, expert_log_probs[:, :, tf.newaxis], 0.0), axis=1)
+    says = tf.where(tf.reduce_any(asked, axis=1), answers, fallback_log_prob[:, tf.newaxis])
+    return -tf.reduce_logsumexp(gate_log_probs + says, axis=1)
 
 
 def expert_cross_entropy(
@@ -89,6 +91,21 @@ def load_balancing_loss(counts: tf.Tensor, importance: tf.Tensor) -> tf.Tensor:
     load = tf.math.divide_no_nan(counts, tf.reduce_sum(counts))
     share = tf.math.divide_no_nan(importance, tf.reduce_sum(importance))
     return num_experts * tf.reduce_sum(load * share)
+
+
+def variation_loss(amounts: tf.Tensor) -> tf.Tensor:
+    """`CV^2`, variance over squared mean: 0 when even, E - 1 at collapse (Shazeer et al. 2017).
+
+    Args:
+      amounts: `<float32>[E]`, summed over the global batch. Importance: the gate's probabilities
+        (all of them, as in V-MoE, 2106.05974; the paper adds up what is left of the K best). Load:
+        `Routing.chance`.
+
+    Returns:
+      `<float32>[]`.
+    """
+    mean = tf.reduce_mean(amounts)
+    return tf.math.divide_no_nan(tf.math.reduce_variance(amounts), tf.square(mean))
 
 
 def z_loss(gate_logits: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from moe.train.devices import describe_device, threads
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn")
+_PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", "pillow")
 
 
 def command_line() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
@@ -62,7 +62,7 @@ _scopes = _Scopes()
 
 @contextlib.contextmanager
 def key_scope(key: tf.Tensor, replica: tf.Tensor | int = 0, replicas: int = 1) -> Iterator[None]:
-    """Inside, `next_key` and `example_uniform` draw from `key` (`<int>[2]`).
+    """Inside, `next_key` and the draws for examples come from `key` (`<int>[2]`).
 
     Args:
       key: the same on every replica.
@@ -100,9 +100,18 @@ def example_uniform(size: tf.Tensor | int, width: int) -> tf.Tensor:
     Returns:
       `<float32>[size, width]`.
     """
+    return _of_examples(tf.random.uniform, tf.random.stateless_uniform, size, width)
+
+
+def example_normal(size: tf.Tensor | int, width: int) -> tf.Tensor:
+    """The same, standard normal."""
+    return _of_examples(tf.random.normal, tf.random.stateless_normal, size, width)
+
+
+def _of_examples(draw: Callable, stateless: Callable, size: tf.Tensor | int, width: int):
     if not _scopes.stack:
-        return tf.random.uniform([size, width])
+        return draw([size, width])
     scope = _scopes.stack[-1]
     key = fold(scope.shared, scope.next_number())
-    draws = tf.random.stateless_uniform([scope.replicas * size, width], key)
+    draws = stateless([scope.replicas * size, width], key)
     return tf.slice(draws, [scope.replica * size, 0], [size, width])

@@ -11,14 +11,56 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from moe.types import IMPOSSIBLE, Routing
+from moe.types import IMPOSSIBLE, Gating, Routing
 
-# --- choosing ---------------------------------------------------------------------------------
+# --- what is chosen by ------------------------------------------------------------------------
 
 
 def gate_log_probabilities(gate_logits: tf.Tensor) -> tf.Tensor:
     """`g(e|x)` in logarithms: `<float>[S, E]` -> `<float32>[S, E]`."""
     return tf.nn.log_softmax(tf.cast(gate_logits, tf.float32))
+
+
+def gating(
+    gate_log_probs: tf.Tensor,
+    balance_bias: tf.Tensor | None = None,
+    deviation: tf.Tensor | None = None,
+) -> Gating:
+    """The gate's distribution `<float32>[S, E]`, with the balance bias `<float32>[E]` if any."""
+    scores = gate_log_probs
+    if balance_bias is not None:
+        scores = balanced_scores(gate_log_probs, balance_bias)
+    return Gating(gate_log_probs, scores, deviation)
+
+
+def balanced_scores(gate_log_probs: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """`g(e|x) + b_e` of loss-free balancing (Wang et al. 2024, 2408.15664): `[S, E]`, `[E]`.
+
+    The paper's scores are sigmoids; what counts is that they lie in [0, 1], as a softmax does: a
+    bias of 1 then outbids every gate, and a step of the bias means the same to all of them.
+    """
+    return tf.exp(gate_log_probs) + bias
+
+
+def bias_step(load: tf.Tensor, rate: float) -> tf.Tensor:
+    """What a training step adds to the bias: `rate * sign(mean load - load_e)`.
+
+    Args:
+      load: `<float32>[E]`, assignments over the global batch, before anything is dropped.
+      rate: the `u` of 2408.15664.
+    """
+    return rate * tf.sign(tf.reduce_mean(load) - load)
+
+
+def noise_deviation(raw: tf.Tensor) -> tf.Tensor:
+    """Of the noise on the gate's logits: `softplus(raw)` (Shazeer et al. 2017, 1701.06538).
+
+    Plus .01, as in the authors' own code: `chance_of_top_k` divides by it.
+    """
+    return tf.nn.softplus(tf.cast(raw, tf.float32)) + 0.01
+
+
+# --- choosing ---------------------------------------------------------------------------------
 
 
 def route_soft(gate_log_probs: tf.Tensor) -> Routing:
@@ -55,10 +97,78 @@ def route_sampled(gate_log_probs: tf.Tensor, uniform: tf.Tensor) -> Routing:
     return route_hard(gate_log_probs + gumbel)
 
 
-def route_top_k(gate_log_probs: tf.Tensor, k: int) -> Routing:
-    """The `k` favourites answer, their weights renormalised to sum to 1."""
-    log_probs, experts = tf.math.top_k(gate_log_probs, k=k)
-    return Routing(expert_index=experts, log_weights=tf.nn.log_softmax(log_probs))
+def route_top_k(gate_log_probs: tf.Tensor, k: int, scores: tf.Tensor | None = None) -> Routing:
+    """The `k` favourites answer, their weights renormalised to sum to 1.
+
+    Args:
+      gate_log_probs: `<float32>[S, E]`, the weights.
+      k: how many, at most E.
+      scores: `<float32>[S, E]`, who is a favourite; None: by weight.
+    """
+    experts = tf.math.top_k(gate_log_probs if scores is None else scores, k=k).indices
+    chosen = tf.gather(gate_log_probs, experts, axis=1, batch_dims=1)
+    return Routing(expert_index=experts, log_weights=tf.nn.log_softmax(chosen))
+
+
+def route_noisy_top_k(
+    gate_log_probs: tf.Tensor, deviation: tf.Tensor, normal: tf.Tensor, k: int
+) -> Routing:
+    """The `k` favourites of a gate with learned noise (Shazeer et al. 2017, 1701.06538).
+
+    `H = log g + deviation * normal`; choice and weights are those of `H`.
+
+    Args:
+      gate_log_probs: `<float32>[S, E]`.
+      deviation: `<float32>[S, E]`, see `noise_deviation`.
+      normal: `<float32>[S, E]`, independent standard normal draws.
+      k: how many, less than E.
+    """
+    noisy = gate_log_probs + deviation * normal
+    chance = chance_of_top_k(gate_log_probs, noisy, deviation, k)
+    return route_top_k(noisy, k)._replace(chance=chance)
+
+
+def chance_of_top_k(
+    gate_log_probs: tf.Tensor, noisy: tf.Tensor, deviation: tf.Tensor, k: int
+) -> tf.Tensor:
+    """How likely each expert is among the `k` best if its own noise alone is drawn again.
+
+    `P_e = Phi((log g_e - threshold_e) / deviation_e)`, the threshold being the k-th highest of the
+    others' noisy values (Shazeer et al. 2017, appendix A).
+
+    Args:
+      gate_log_probs, noisy, deviation: `<float32>[S, E]`, without noise, with it, and its size.
+      k: how many, less than E.
+
+    Returns:
+      `<float32>[S, E]`.
+    """
+    best = tf.math.top_k(noisy, k=k + 1).values
+    first_out = best[:, k:]
+    threshold = tf.where(noisy > first_out, first_out, best[:, k - 1 : k])
+    distance = (gate_log_probs - threshold) / deviation
+    return 0.5 * tf.math.erfc(-distance / math.sqrt(2.0))
+
+
+def route_expert_choice(gate_log_probs: tf.Tensor, factor: float) -> Routing:
+    """Each expert takes its `expert_capacity` best examples (Zhou et al. 2022, 2202.09368): K = E.
+
+    An example may be taken by any number of experts, whose weights are renormalised; one that
+    nobody takes asks nobody. Who is taken depends on the other examples of the batch: for
+    training only.
+
+    Args:
+      gate_log_probs: `<float32>[S, E]`, of a statically known size.
+      factor: experts an example, on average.
+    """
+    size, num_experts = gate_log_probs.shape
+    capacity = min(size, expert_capacity(size, 1, num_experts, factor))
+    rows = tf.math.top_k(tf.transpose(gate_log_probs), k=capacity).indices  # [E, C]
+    expert = tf.broadcast_to(tf.range(num_experts)[:, tf.newaxis], [num_experts, capacity])
+    places = tf.stack([rows, expert], axis=-1)
+    taken = tf.scatter_nd(places, tf.ones_like(rows), [size, num_experts]) > 0
+    log_weights = masked_log_softmax(gate_log_probs, taken)
+    return route_soft(gate_log_probs)._replace(log_weights=log_weights)
 
 
 def route_uniform(gate_log_probs: tf.Tensor) -> Routing:
@@ -175,6 +285,7 @@ def run_fixed(
     widths: Sequence,
     *,
     factor: float,
+    experts: int | None = None,
 ) -> tuple[tf.Tensor, ...]:
     """The same with shapes that are known beforehand, as XLA needs them.
 
@@ -183,13 +294,14 @@ def run_fixed(
     an expert's batch statistics, if it has any.
 
     Args:
-      routing: as `limit_capacity` leaves it with the same `factor`.
+      routing: as `limit_capacity` or `route_expert_choice` leaves it with the same `factor`.
       inputs, branches, widths: as in `run_routed`.
       factor: of `expert_capacity`.
+      experts: K of `expert_capacity`; None: as many as an example has slots.
     """
     num_experts = len(branches)
     size, num_chosen = routing.expert_index.shape
-    capacity = expert_capacity(size, num_chosen, num_experts, factor)
+    capacity = expert_capacity(size, experts or num_chosen, num_experts, factor)
     position = _position_in_expert(routing, num_experts)
     asking = asks_somebody(routing)
     # Slots that ask nobody go to a row of their own, which is then left out.
@@ -221,8 +333,40 @@ def run_dense(
 
 def expert_counts(routing: Routing, num_experts: int) -> tf.Tensor:
     """How many slots ask each expert: `[S, K]` -> `<float32>[E]`."""
-    expert = tf.where(asks_somebody(routing), routing.expert_index, -1)  # one_hot(-1) is zeros
-    return tf.reduce_sum(tf.one_hot(expert, num_experts, dtype=tf.float32), axis=[0, 1])
+    return tf.reduce_sum(tf.cast(slots_by_expert(routing, num_experts), tf.float32), axis=[0, 1])
+
+
+def named_counts(routing: Routing, num_experts: int) -> tf.Tensor:
+    """The same, those included that `limit_capacity` dropped."""
+    named = tf.one_hot(routing.expert_index, num_experts, dtype=tf.float32)
+    return tf.reduce_sum(named, axis=[0, 1])
+
+
+def slots_by_expert(routing: Routing, num_experts: int) -> tf.Tensor:
+    """Which slot asks which expert: `[S, K]` -> `<bool>[S, K, E]`."""
+    expert = routing.expert_index[:, :, tf.newaxis] == tf.range(num_experts)
+    return expert & asks_somebody(routing)[:, :, tf.newaxis]
+
+
+def load_shares(routing: Routing, num_experts: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """What share of each example every expert was asked for, and was left with.
+
+    With K = E everybody is asked for everything; then the first choice alone counts.
+
+    Returns:
+      Two `<float32>[S, E]`: before capacity, rows sum to 1, and after it, to the share that was not
+      dropped.
+    """
+    expert, num_chosen = routing.expert_index, routing.expert_index.shape[1]
+    if num_chosen in (None, num_experts):
+        best = tf.argmax(routing.log_weights, axis=1, output_type=tf.int32)
+        expert, num_chosen = tf.gather(expert, best, axis=1, batch_dims=1)[:, tf.newaxis], 1
+        kept = tf.reduce_any(asks_somebody(routing), axis=1, keepdims=True)
+    else:
+        kept = asks_somebody(routing)
+    asked = tf.one_hot(expert, num_experts) / num_chosen  # [S, K, E]
+    left = asked * tf.cast(kept, tf.float32)[..., tf.newaxis]
+    return tf.reduce_sum(asked, axis=1), tf.reduce_sum(left, axis=1)
 
 
 # --- pooling ----------------------------------------------------------------------------------

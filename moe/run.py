@@ -6,21 +6,26 @@ import pathlib
 import shutil
 import signal
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from moe.config import Config, identity_differences
+from moe.config import PART_MODES, Config, identity_differences
+from moe.data.pipeline import Split
 from moe.errors import UserError, warn
-from moe.evaluate import metrics, summary
+from moe.evaluate import summary
+from moe.evaluate.examine import architecture, asking, examine, header
+from moe.evaluate.predict import predict_dense
 from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
 from moe.files import choose_workdir, is_there, make_workdir, write_json
 from moe.models import cost
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import check_replicas
+from moe.models.routers import make_router
 from moe.provenance import continue_command, evaluate_command, provenance
+from moe.report.available import REPORT, report_wanted
+from moe.report.write import write_report
 from moe.run_files import read_results, read_run
 from moe.train.accounts import accounts
 from moe.train.checkpoint import CheckpointStore
@@ -33,8 +38,23 @@ from moe.train.signals import StopTraining, stop_on_signals
 from moe.train.stages import Stage, check_examples, parts_of, stages_of
 from moe.train.state import model_variables
 from moe.train.team import make_team
+from moe.train.tensorboard import Board
 from moe.train.trainer import train_stages
 from moe.workspace import Workspace, open_workspace
+
+
+class Finding(NamedTuple):
+    """What the end of a run found out.
+
+    Attributes:
+      results: `results.json`.
+      evaluation: `evaluation.json`.
+      test: the split that both are about.
+    """
+
+    results: dict[str, Any]
+    evaluation: dict[str, Any]
+    test: Split
 
 
 def train(
@@ -65,7 +85,10 @@ def train(
     workdir, longer = _open_workdir(workspace, precision.policy)
     if is_there(workdir / "results.json") and not longer:
         _print_results(read_results(workdir), workdir)
+        if is_there(workdir / REPORT):
+            print(f"report: {workdir / REPORT}")
         return 0
+    wants_report = report_wanted(config.runtime.report)
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
     replicas = strategy.num_replicas_in_sync
@@ -86,7 +109,7 @@ def train(
     begun_before = is_there(workdir / "config.json")
     if team.is_chief:
         _begin(workspace, workdir, precision.policy, longer, facts)
-    reporter = Reporter(workdir / "metrics.jsonl") if team.is_chief else Silent()
+    reporter = _reporter(workspace, workdir) if team.is_chief else Silent()
     reporter.say(
         f"{config.mode} on {workspace.source.name}: {len(workspace.train):,} training and "
         f"{len(workspace.validation):,} validation examples; {facts['device']}; "
@@ -132,15 +155,18 @@ def train(
         _keep_best(context, parts_of(stages), workdir)
     if team.is_chief and part_of is None:
         try:
-            results = _conclude(context, workspace, stages, finished, workdir) | facts
+            found = _conclude(context, workspace, stages, finished, workdir)
         except KeyboardInterrupt:
             reporter.say(f"stopped; evaluate it with: {again}")
             return 128 + signal.SIGINT
-        write_json(workdir / "results.json", results)
+        write_json(workdir / "evaluation.json", found.evaluation | facts)
+        write_json(workdir / "results.json", found.results | facts)
     team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
     if team.is_chief and part_of is None:
-        _print_results(results, workdir)
+        _print_results(found.results | facts, workdir)
+        if wants_report:
+            print(f"report: {write_report(workdir, found.test.examples.features)}")
     return 0
 
 
@@ -149,6 +175,14 @@ def _noted_groups(workdir: str | None) -> Mapping[str, Sequence[str]] | None:
     if workdir is None or not is_there(pathlib.Path(workdir) / "config.json"):
         return None
     return read_run(pathlib.Path(workdir)).groups
+
+
+def _reporter(workspace: Workspace, workdir: pathlib.Path) -> Reporter:
+    """Says and writes what happens while the run trains."""
+    board = None
+    if workspace.config.runtime.tensorboard:
+        board = Board(workdir / "tensorboard", workspace.groups.names)
+    return Reporter(workdir / "metrics.jsonl", board=board)
 
 
 def _begin(
@@ -171,6 +205,8 @@ def _begin(
         {
             "config": workspace.config.to_dict(),
             "groups": workspace.groups.members(workspace.source.classes),
+            "class_weights": workspace.class_weights or {},
+            "data": workspace.describe_data(),
             "precision": policy,
             **facts,
         },
@@ -190,13 +226,13 @@ def _conclude(
     stages: list[Stage],
     finished: list[dict[str, Any]],
     workdir: pathlib.Path,
-) -> dict[str, Any]:
+) -> Finding:
     """Evaluates the best weights and says what they cost."""
-    results = _evaluate(workspace, context.mixture, stages, workdir)
-    results |= accounts(context, finished)
+    found = _evaluate(workspace, context.mixture, stages, workdir, context.policy)
+    results = found.results | accounts(context, finished)
     results |= {"precision": context.policy, "seed": context.config.train.seed}
     results["wall_seconds"] = context.meter.seconds_since_start()
-    return results
+    return found._replace(results=results)
 
 
 def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool]:
@@ -225,7 +261,9 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
             f"--workdir={workdir} holds another run: {', '.join(differences)}; "
             "use another --workdir, or the flags of that run."
         )
+    workspace.check_data(stored.data)
     workspace.check_groups(stored.groups)
+    workspace.check_class_weights(stored.class_weights)
     if stored.precision != policy:
         warn(
             f"--workdir={workdir} was begun in {stored.precision} and goes on in {policy}: "
@@ -243,19 +281,27 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
 
 def _forget_outcome(workdir: pathlib.Path) -> None:
     """A run that grows is unfinished: what it found so far must not pass for its outcome."""
-    for name in ("results.json", "evaluation.json", "predictions*.npz"):
+    for name in (
+        *("results.json", "evaluation.json", "predictions*.npz"),
+        *(REPORT, "figures/*.png"),
+    ):
         for path in workdir.glob(name):
             path.unlink()
     shutil.rmtree(workdir / "best", ignore_errors=True)
 
 
 def _evaluate(
-    workspace: Workspace, mixture: MixtureOfExperts, stages: list[Stage], workdir: pathlib.Path
-) -> dict[str, Any]:
+    workspace: Workspace,
+    mixture: MixtureOfExperts,
+    stages: list[Stage],
+    workdir: pathlib.Path,
+    policy: str,
+) -> Finding:
     """The final evaluation: the only place of a run that opens the test split."""
     config, groups = workspace.config, workspace.groups
     parts = parts_of(stages)
     test = workspace.open_test()
+    evaluation = header(workspace, test, "test", policy)
     results = {
         "dataset": workspace.source.name,
         "note": workspace.source.note,
@@ -269,31 +315,35 @@ def _evaluate(
             "test": len(test),
         },
     }
-    if config.mode in ("gate", "experts"):
-        return results | {
-            "validation": summary.NO_METRICS,
-            "test": summary.NO_METRICS,
+    if config.mode in PART_MODES:
+        evaluation |= {
             "parts": summary.evaluate_parts(mixture, test, groups, parts),
-            "routing_metrics": {},
+            "architecture": architecture(config, mixture, parts),
+            "routings": {},
         }
-    if config.mode == "baseline":
-        validation, _ = summary.evaluate_baseline(mixture, workspace.validation)
-        on_test, answers = summary.evaluate_baseline(mixture, test)
-        spread = {}
+        validation = on_test = summary.NO_METRICS
+        spread: dict[str, Any] = {}
+        if config.mode == "baseline":
+            validation, _ = summary.evaluate_baseline(mixture, workspace.validation)
+            on_test, answers = summary.evaluate_baseline(mixture, test)
+            write_predictions(workdir / RUN_FILE, answers, test)
     else:
-        router = make_router(config.model.routing, config.model.top_k)
+        name, top_k = config.model.routing, config.model.top_k
+        router = make_router(name, top_k)
         validation, _ = summary.evaluate_mixture(mixture, workspace.validation, router)
         on_test, answers = summary.evaluate_mixture(mixture, test, router)
-        spread = metrics.routing_metrics(
-            np.exp(answers.gate_log_probs), answers.expert, test.examples.label, test.group
-        )
-    write_predictions(workdir / RUN_FILE, answers, test)
-    return results | {
+        write_predictions(workdir / RUN_FILE, answers, test)
+        dense = predict_dense(mixture, test, summary.BATCH_SIZE)
+        ask = asking(workspace, mixture, test, top_k=top_k)
+        evaluation |= examine(workspace, mixture, test, dense, {name: answers}, ask)
+        spread = evaluation["routings"][name]["routing_metrics"]
+    results |= {
         "validation": validation,
         "test": on_test,
-        "parts": summary.evaluate_parts(mixture, test, groups, parts, answers.expert),
+        "parts": evaluation["parts"],
         "routing_metrics": spread,
     }
+    return Finding(results, evaluation, test)
 
 
 def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:

@@ -81,14 +81,26 @@ class _Stored(TypedDict):
     config: dict
     precision: str
     groups: NotRequired[dict[str, list[str]]]
+    class_weights: NotRequired[dict[str, float]]
+    data: NotRequired[dict]
 
 
 class StoredRun(NamedTuple):
-    """A run as `config.json` has it: its configuration, precision, and classes by group."""
+    """A run as `config.json` has it; None what it does not have.
+
+    Attributes:
+      config: its configuration.
+      precision: a Keras dtype policy.
+      groups: the classes of each group.
+      class_weights: the weight of each class; empty where all count the same.
+      data: `moe.workspace.Workspace.describe_data`.
+    """
 
     config: Config
     precision: str
     groups: dict[str, list[str]] | None
+    class_weights: dict[str, float] | None = None
+    data: dict[str, Any] | None = None
 
 
 def read_results(workdir: pathlib.Path) -> Results:
@@ -114,7 +126,8 @@ def read_run(workdir: pathlib.Path) -> StoredRun:
         config = Config.from_dict(stored["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return StoredRun(config, stored["precision"], stored.get("groups"))
+    optional = (stored.get(name) for name in ("groups", "class_weights", "data"))
+    return StoredRun(config, stored["precision"], *optional)
 
 
 def _read(path: pathlib.Path, kind: type) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import numpy as np
 
 from moe.data.source import Examples, Source
 from moe.errors import UserError
-from moe.files import is_there
+from moe.files import is_there, read_own_json
 
 _RESERVED = frozenset({"baseline", "gate", "blend", "joint"})
 """Names of stages that are no experts."""
@@ -39,6 +38,16 @@ class Groups:
         for group, name in zip(self.group_of_class or (), classes, strict=False):
             found[self.names[group]].append(name)
         return found
+
+    def shares(self, group: np.ndarray) -> list[float] | None:
+        """Share of the examples that belong to each group; None where no group is named.
+
+        Args:
+          group: `<int32>[N]`, as `of` returns it.
+        """
+        if not self.named:
+            return None
+        return (np.bincount(group, minlength=len(self.names)) / len(group)).tolist()
 
     def of(self, examples: Examples) -> np.ndarray:
         """The reference group of each example, `<int32>[N]`, -1 where there is none."""
@@ -80,10 +89,7 @@ def resolve_groups(
 
 
 def _read(path: str) -> Mapping[str, Sequence[str]]:
-    try:
-        groups = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"--groups={path}: cannot be read as JSON ({error}).") from error
+    groups = read_own_json(path, "groups")
     well_formed = isinstance(groups, dict) and all(
         isinstance(members, list) and all(isinstance(m, str) for m in members)
         for members in groups.values()

@@ -31,6 +31,8 @@ class Batch(NamedTuple):
       group: `<int32>[S]`, the group the example belongs to, -1 where none is known.
       weight: `<float32>[S]`, 1 for an example, 0 for padding.
       index: `<int32>[S]`, the example's row in its split, -1 for padding.
+      loss_weight: `<float32>[S]`, how much the example counts in the losses of training; 1 unless
+        classes or examples are weighted, 0 for padding. Nothing but losses knows it.
     """
 
     features: tf.Tensor
@@ -38,6 +40,22 @@ class Batch(NamedTuple):
     group: tf.Tensor
     weight: tf.Tensor
     index: tf.Tensor
+    loss_weight: tf.Tensor
+
+
+class Gating(NamedTuple):
+    """What the gate says about a batch: all that experts are chosen by.
+
+    Attributes:
+      log_probs: `<float32>[S, E]`, the gate's distribution.
+      scores: `<float32>[S, E]`, the higher the sooner an expert is chosen: `log_probs`, or with a
+        balance bias `routing.balanced_scores`. They say who answers, never with which weight.
+      deviation: `<float32>[S, E]`, of the noise in training; None: the gate has no say in it.
+    """
+
+    log_probs: tf.Tensor
+    scores: tf.Tensor
+    deviation: tf.Tensor | None = None
 
 
 class Routing(NamedTuple):
@@ -46,10 +64,13 @@ class Routing(NamedTuple):
     Attributes:
       expert_index: `<int32>[S, K]`, the chosen experts.
       log_weights: `<float32>[S, K]`, logarithm of each one's share; the shares sum to 1.
+      chance: `<float32>[S, E]`, how likely learned noise was to have each expert chosen: a load
+        that has a gradient; None without such noise.
     """
 
     expert_index: tf.Tensor
     log_weights: tf.Tensor
+    chance: tf.Tensor | None = None
 
 
 class MixtureOutput(NamedTuple):
@@ -61,6 +82,7 @@ class MixtureOutput(NamedTuple):
         answers (with group heads, hard routing may name another class than `log_probs` favours).
       gate_logits: `<float32>[S, E]`, already divided by the temperature.
       gate_log_probs: `<float32>[S, E]`.
+      gate_scores: `<float32>[S, E]`, what experts were chosen by, see `Gating`.
       routing: the `Routing` that was carried out.
       expert_log_probs: `<float32>[S, K, L]`, each chosen expert alone, over all classes.
       blend_log_probs: `<float32>[S, K, L]`, the same blended with the baseline.
@@ -71,6 +93,7 @@ class MixtureOutput(NamedTuple):
     answer: tf.Tensor
     gate_logits: tf.Tensor
     gate_log_probs: tf.Tensor
+    gate_scores: tf.Tensor
     routing: Routing
     expert_log_probs: tf.Tensor
     blend_log_probs: tf.Tensor

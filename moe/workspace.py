@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,6 +14,7 @@ from moe.data.pipeline import Split
 from moe.data.registry import open_source
 from moe.data.source import Examples, Source
 from moe.data.splits import split_rows
+from moe.data.weights import class_weights, example_weights
 from moe.defaults import resolve
 from moe.errors import UserError
 from moe.models.build import build_mixture
@@ -29,6 +31,7 @@ class Workspace:
       source: the data set; its test split is still closed.
       groups: one expert each.
       train, validation: disjoint parts of the training split.
+      class_weights: how much each class counts in the losses, or None where all count the same.
     """
 
     config: Config
@@ -36,6 +39,7 @@ class Workspace:
     groups: Groups
     train: Split
     validation: Split
+    class_weights: Mapping[str, float] | None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -48,17 +52,55 @@ class Workspace:
         Raises:
           UserError: it does.
         """
-        now = self.groups.members(self.source.classes)
-        # The order counts: it says which expert is which.
-        if stored is not None and list(stored.items()) != list(now.items()):
+        flag = f"--groups={self.config.data.groups}"
+        _check_same(flag, stored, self.groups.members(self.source.classes))
+
+    def describe_data(self) -> dict[str, Any]:
+        """What a run relies on in its data, as plain values: classes, sizes, columns."""
+        return {
+            "classes": list(self.source.classes),
+            "train_examples": len(self.train),
+            "validation_examples": len(self.validation),
+            "table": self.source.table,
+        }
+
+    def check_data(self, stored: Mapping[str, Any] | None) -> None:
+        """Refuses data that changed since the run began, as one's own files may.
+
+        Raises:
+          UserError: they did.
+        """
+        now = self.describe_data()
+        changed = [name for name, value in (stored or {}).items() if value != now.get(name)]
+        if changed:
             raise UserError(
-                f"--groups={self.config.data.groups}: now says {now}, but the run was begun with "
-                f"{stored}; put that back, or use another --workdir."
+                f"--dataset={self.source.name}: is no longer what the run was begun with (other "
+                f"{', '.join(changed)}); put its files back, or use another --workdir."
             )
 
+    def check_class_weights(self, stored: Mapping[str, float] | None) -> None:
+        """Refuses weights of the classes that are not those with which the run began.
+
+        Raises:
+          UserError: they are not.
+        """
+        flag = f"--class_weights={self.config.train.class_weights}"
+        _check_same(flag, stored, self.class_weights or {})
+
     def open_test(self) -> Split:
-        """Reads the test split: for the final evaluation and `eval.py`, nobody else."""
-        return self._with_groups(self.source.test())
+        """Reads the test split: for the final evaluation and `eval.py`, nobody else.
+
+        Raises:
+          UserError: its examples have another shape than those of training.
+        """
+        examples = self.source.test()
+        shape = examples.features.shape[1:]
+        if shape != self.input_shape:
+            raise UserError(
+                f"--dataset={self.source.name}: test examples have the shape {list(shape)}, those "
+                f"of training {list(self.input_shape)}; --image_size=N makes images N x N."
+            )
+        return self._with_groups(examples)
 
     def build(self, strategy: tf.distribute.Strategy, policy: str) -> MixtureOfExperts:
         """A freshly initialised mixture under `strategy`."""
@@ -69,6 +111,15 @@ class Workspace:
 
     def _with_groups(self, examples: Examples) -> Split:
         return Split(examples, self.groups.of(examples))
+
+
+def _check_same(flag: str, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    # The order counts: it says which expert is which.
+    if stored is not None and list(stored.items()) != list(now.items()):
+        raise UserError(
+            f"{flag}: now says {now}, but the run was begun with {stored}; put that back, or use "
+            "another --workdir."
+        )
 
 
 def open_workspace(
@@ -85,8 +136,9 @@ def open_workspace(
     """
     # Noted in the run's configuration, so that a later evaluation finds the data again.
     data_dir = config.data.data_dir or os.environ.get("TFDS_DATA_DIR")
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=data_dir))
-    source = open_source(config.data.dataset, data_dir)
+    data = dataclasses.replace(config.data, data_dir=data_dir)
+    config = dataclasses.replace(config, data=data)
+    source = open_source(data.dataset, data_dir, data.image_size, data.skip_unreadable)
     examples = source.train()
     config = resolve(config, source, examples.features.ndim - 1)
     groups = resolve_groups(config.data.groups, source, stored_groups)
@@ -96,11 +148,22 @@ def open_workspace(
         )
     if config.model.top_k > len(groups.names):
         raise UserError(f"--top_k={config.model.top_k}: there are {len(groups.names)} experts.")
-    split = Split(examples, groups.of(examples))
+    if config.model.routing == "noisy_topk" and config.model.top_k == len(groups.names):
+        raise UserError(
+            f"--routing=noisy_topk: chooses {config.model.top_k} of {len(groups.names)} experts, "
+            "so noise decides nothing; lower --top_k, or use --routing=soft."
+        )
     train, validation = split_rows(
-        examples.label,
-        config.data.validation_fraction,
-        config.data.train_examples,
-        config.data.data_seed,
+        examples.label, data.validation_fraction, data.train_examples, data.data_seed
     )
-    return Workspace(config, source, groups, split.take(train), split.take(validation))
+    if source.fit is not None:
+        # What features need to know of the data, they learn from what is trained on alone.
+        source = source.fit(train)
+        examples = source.train()
+    by_class = None
+    if config.train.class_weights is not None:
+        by_class = class_weights(config.train.class_weights, source.classes, examples.label[train])
+        weight = example_weights(by_class, examples.label, examples.weight)
+        examples = examples._replace(weight=weight)
+    split = Split(examples, groups.of(examples))
+    return Workspace(config, source, groups, split.take(train), split.take(validation), by_class)

@@ -45,7 +45,7 @@ def test_no_two_sections_share_a_field_name():
 
 WRONG = [
     ("mode", "joined", "one of baseline, gate, experts, separate, joint, staged"),
-    ("routing", "dense", "one of soft, hard, topk"),
+    ("routing", "dense", "one of soft, hard, topk, noisy_topk, expert_choice"),
     ("expert_head", "half", "one of full, group"),
     ("mixture_loss", "nll", "one of likelihood, expected"),
     ("precision", "float16", "one of auto, float32"),
@@ -59,6 +59,7 @@ WRONG = [
     ("validation_fraction", -0.1, "between 0 and 1"),
     ("validation_fraction", float("nan"), "between 0 and 1"),
     ("train_examples", 0, "greater than 0"),
+    ("image_size", 0, "greater than 0"),
     ("top_k", 0, "greater than 0"),
     ("gate_temperature", 0.0, "from 1e-06 to 1e+06"),
     ("gate_temperature", float("inf"), "from 1e-06 to 1e+06"),
@@ -76,6 +77,9 @@ WRONG = [
     ("expert_loss", float("nan"), "0 or more"),
     ("balance_loss", -0.01, "0 or more"),
     ("z_loss", float("inf"), "0 or more"),
+    ("importance_loss", -1.0, "0 or more"),
+    ("load_loss", -1.0, "0 or more"),
+    ("balance_bias", -0.1, "0 or more"),
     ("patience", -1, "0 or more"),
     ("weight_decay", -0.1, "0 or more"),
     ("seed", -1, "0 or more"),
@@ -112,6 +116,14 @@ def test_a_wrong_value_is_refused_with_flag_value_and_rule(name, value, rule):
         ({"routing": "hard", "top_k": 2}, r"--top_k=2: must be 1 with --routing=hard"),
         ({"mode": "baseline", "groups": "auto:2"}, r"--mode=baseline has no use for --groups=auto"),
         ({"groups": "semantic", "groups_from": "r"}, r"--groups_from names the baseline of"),
+        ({"routing": "expert_choice", "top_k": 2}, r"--top_k=2: must be 1 with --routing=expert_"),
+        ({"balance_bias": 0.1}, r"--balance_bias=0.1: .* --routing=soft leaves no such choice"),
+        ({"routing": "noisy_topk", "balance_bias": 0.1}, r"--routing=noisy_topk leaves no such"),
+        ({"load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient; use --routing=noisy_t"),
+        ({"routing": "hard", "load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient"),
+        ({"mixture_loss": "expected", "routing": "hard"}, r"no gradient where one expert runs"),
+        ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
+        ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
     ],
 )
 def test_values_that_exclude_each_other_are_refused(values, message):
@@ -125,6 +137,8 @@ def test_values_that_exclude_each_other_are_refused(values, message):
         {"baseline": False},
         {"baseline": False, "boost": "none"},
         {"routing": "topk", "top_k": 3},
+        {"routing": "noisy_topk", "top_k": 2, "mixture_loss": "expected", "load_loss": 0.1},
+        {"routing": "hard", "balance_bias": 0.01, "importance_loss": 0.1},
         {"expert_head": "group", "mixture_loss": "expected"},
         {"groups": "none:1"},
         {"groups": "none:9999"},
@@ -171,20 +185,27 @@ def test_a_stored_configuration_of_another_version_is_refused(where):
 ANOTHER = {
     "dataset": "digits", "data_dir": "d", "groups": "none:3", "groups_from": "r",
     "validation_fraction": 0.2, "train_examples": 9, "data_seed": 1, "augment": "flip",
+    "image_size": 9, "skip_unreadable": True, "class_weights": "balanced",
     "expert_head": "group", "baseline": False, "boost": "none", "gate_backbone": "tiny",
     "expert_backbone": "tiny",
     "baseline_backbone": "tiny", "routing": "topk", "top_k": 2, "gate_temperature": 2.0,
     "mixture_loss": "expected", "gate_supervision": 0.0, "baseline_loss": 0.0, "expert_loss": 0.0,
-    "balance_loss": 1.0, "z_loss": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
+    "balance_loss": 1.0, "z_loss": 1.0, "importance_loss": 1.0, "load_loss": 1.0,
+    "balance_bias": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
     "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
-    "gpus": 1, "require_gpus": True, "profile": True,
+    "gpus": 1, "require_gpus": True, "profile": True, "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
-    "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
+    "on_unhealthy": "stop", "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
 }  # fmt: skip
 FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir", "groups_from"}
 # What is valid together with something else only.
-NEEDS = {"top_k": {"routing": "topk"}, "groups_from": {"groups": "auto:2"}}
+NEEDS = {
+    "top_k": {"routing": "topk"},
+    "load_loss": {"routing": "noisy_topk"},
+    "balance_bias": {"routing": "hard"},
+    "groups_from": {"groups": "auto:2"},
+}
 
 
 def test_the_table_of_other_values_is_complete():

@@ -45,8 +45,9 @@ def open_fields(config):
 )
 def test_nothing_that_matters_stays_open(source, axes):
     resolved = resolve(Config(), source, axes)
-    # No limit on the examples, the folders and the steps are answers by themselves.
-    assert open_fields(resolved) == {"data_dir", "groups_from", "train_examples", "steps"}
+    # Of the folders, the limits, the size and the weights, none is an answer by itself.
+    open_ones = {"data_dir", "groups_from", "train_examples", "image_size", "steps"}
+    assert open_fields(resolved) == open_ones | {"class_weights"}
     assert resolve(resolved, source, axes) == resolved
 
 

@@ -226,5 +226,8 @@ def test_what_a_benchmark_refuses(flag, message):
 def test_what_does_nothing_is_said(capsys):
     train("--mode=benchmark", "--epochs=3", "--batch_size=8", "--rounds=9")
     assert capsys.readouterr().err == "warning: --mode=benchmark measures without --epochs.\n"
+    train("--mode=gate", "--routing=hard", "--balance_bias=.1", "--importance_loss=.1")
+    said = capsys.readouterr().err
+    assert said.endswith("have a joint loss: --balance_bias, --importance_loss.\n")
     train("--rounds=9")
     assert capsys.readouterr().err == "warning: only --mode=benchmark has --rounds.\n"

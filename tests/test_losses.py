@@ -40,36 +40,53 @@ def test_expected_loss_pays_each_expert_for_its_own_answer():
     np.testing.assert_allclose(result, [2.5 * LN2], rtol=1e-6)
 
 
-def test_sampled_likelihood_loss():
-    # .25 * .8 + .75 * .4 = .5;  .5 * .3 + .5 * .2 = .25
-    result = losses.sampled_likelihood_loss(log(0.25, 0.5), log(0.8, 0.3), log(0.4, 0.2))
-    np.testing.assert_allclose(result, [LN2, 2 * LN2], rtol=1e-5)
+def stand_in(gate, ran, says, fallback):
+    """The loss of examples whose experts `ran` (`[S, K]`, -1: nobody) say `says` of the label."""
+    asked = tf.constant(ran) >= 0
+    chosen = Routing(tf.maximum(ran, 0), tf.where(asked, 0.0, IMPOSSIBLE))
+    return losses.stand_in_likelihood_loss(chosen, gate, says, fallback)
+
+
+def test_the_fallback_stands_in_for_experts_that_did_not_run():
+    gate = log([0.25, 0.75], [0.5, 0.5], [0.9, 0.1])
+    says, fallback = log([0.8], [0.3], [0.7]), log(0.4, 0.2, 0.5)
+    # .25 * .8 + .75 * .4 = .5;  .5 * .2 + .5 * .3 = .25;  nobody ran: .5
+    result = stand_in(gate, [[0], [1], [-1]], says, fallback)
+    np.testing.assert_allclose(result, [LN2, 2 * LN2, LN2], rtol=1e-5)
+
+
+def test_the_fallback_stands_in_for_one_expert_of_three():
+    gate, says = log([0.5, 0.3, 0.2]), log([0.1, 0.6])
+    # experts 2 and 0 ran: .2 * .1 + .5 * .6 + .3 * .4 = .44; both and 1: no fallback
+    result = stand_in(gate, [[2, 0]], says, log(0.4))
+    np.testing.assert_allclose(result, [-np.log(0.44)], rtol=1e-5)
+    result = stand_in(gate, [[2, 0, 1]], log([0.1, 0.6, 0.5]), log(0.4))
+    np.testing.assert_allclose(result, [-np.log(0.02 + 0.3 + 0.15)], rtol=1e-5)
 
 
 @pytest.mark.parametrize(("expert", "direction"), [(0.8, -1), (0.4, 0), (0.1, 1)])
-def test_sampled_likelihood_makes_the_gate_insist_where_the_expert_beats_the_fallback(
-    expert, direction
-):
-    gate = log(0.3)
+def test_the_gate_insists_where_the_expert_beats_the_fallback(expert, direction):
+    logits = log([0.3, 0.7])
     with tf.GradientTape() as tape:
-        tape.watch(gate)
-        loss = losses.sampled_likelihood_loss(gate, log(expert), log(0.4))
-    gradient = tape.gradient(loss, gate).numpy()
-    # d/d(ln g) of -ln(g q + (1 - g) r) = -g (q - r) / (g q + (1 - g) r)
-    np.testing.assert_allclose(
-        gradient, [-0.3 * (expert - 0.4) / (0.3 * expert + 0.7 * 0.4)], atol=1e-5
-    )
+        tape.watch(logits)
+        loss = stand_in(tf.nn.log_softmax(logits), [[0]], log([expert]), log(0.4))
+    gradient = tape.gradient(loss, logits).numpy()[0]
+    # d/d(logit_0) of -ln(g q + (1 - g) r) = -g (1 - g) (q - r) / (g q + (1 - g) r)
+    expected = -0.3 * 0.7 * (expert - 0.4) / (0.3 * expert + 0.7 * 0.4)
+    np.testing.assert_allclose(gradient, [expected, -expected], atol=1e-5)
     assert np.sign(np.round(gradient[0], 4)) == direction
 
 
-def test_sampled_likelihood_and_its_gradients_are_finite_at_the_ends():
-    gates = [0.0, -1e-9, -1e-6, -0.5, -20.0, -90.0, -1e4]
+def test_a_stand_in_and_its_gradients_are_finite_at_the_ends():
+    gates = [1e4, 90.0, 20.0, 0.5, 0.0, -20.0, -1e4]
     experts, fallbacks = [0.0, -1.0, -1e4, IMPOSSIBLE], [-1e-7, -2.3, -1e4]
     cases = np.array(list(itertools.product(gates, experts, fallbacks)), np.float32)
-    values = [tf.constant(column) for column in cases.T]
+    gate, expert, fallback = (tf.constant(column) for column in cases.T)
     with tf.GradientTape() as tape:
+        values = [tf.stack([gate, tf.zeros_like(gate)], axis=1), expert[:, tf.newaxis], fallback]
         tape.watch(values)
-        loss = losses.sampled_likelihood_loss(*values)
+        ran = tf.zeros([len(cases), 1], tf.int32)
+        loss = stand_in(tf.nn.log_softmax(values[0]), ran, *values[1:])
     assert np.isfinite(loss).all()
     assert all(np.isfinite(g).all() for g in tape.gradient(loss, values))
 
@@ -122,6 +139,30 @@ def test_load_balancing_loss_moves_the_gate_away_from_the_busy_expert():
     np.testing.assert_allclose(tape.gradient(loss, importance), [0.1, -0.15], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("amounts", "expected"),
+    [
+        ([2, 2, 2], 0.0),
+        ([6, 0, 0], 2.0),  # mean 2, variance (16 + 4 + 4) / 3 = 8: E - 1
+        ([3, 1], 0.25),  # mean 2, variance 1
+        ([0, 0], 0.0),
+    ],
+)
+def test_variation_loss(amounts, expected):
+    result = losses.variation_loss(tf.constant(amounts, tf.float32))
+    assert result.shape == []
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_variation_loss_moves_mass_away_from_the_busy_expert():
+    amounts = tf.constant([3.0, 1.0])
+    with tf.GradientTape() as tape:
+        tape.watch(amounts)
+        loss = losses.variation_loss(amounts)
+    # of two: d^2 with d = (a - b) / (a + b); 2 d * 2 b / (a + b)^2 and 2 d * -2 a / (a + b)^2
+    np.testing.assert_allclose(tape.gradient(loss, amounts), [0.125, -0.375], rtol=1e-5)
+
+
 def test_z_loss():
     # logsumexp(0, 0) = ln 2; logsumexp(1, 1, with -inf-like) = 1
     result = losses.z_loss(tf.constant([[0.0, 0.0], [1.0, -1e4]]))
@@ -143,14 +184,12 @@ def top_2(gate_log_probs, blends, label):
     return losses.cross_entropy(routing.pool(chosen, picked), label)
 
 
-def sampled(gate_log_probs, blends, label):
+def one_ran(gate_log_probs, blends, label):
     fallback = tf.fill(tf.shape(label), -tf.math.log(2.0))
-    return losses.sampled_likelihood_loss(
-        gate_log_probs[:, 0], losses.pick(blends[:, 0], label), fallback
-    )
+    return stand_in(gate_log_probs, [[0]], losses.pick(blends[:, :1], label), fallback)
 
 
-@pytest.mark.parametrize("mixture_loss", [likelihood, expected, top_2, sampled])
+@pytest.mark.parametrize("mixture_loss", [likelihood, expected, top_2, one_ran])
 def test_every_mixture_loss_moves_the_gate_towards_the_better_expert(mixture_loss):
     logits = tf.constant([[0.3, 0.1, -5.0]])
     # Expert 0 says .8 of the label, the others .2.

@@ -103,19 +103,29 @@ def test_outside_of_a_scope_the_global_seed_decides():
     assert first[0] != first[1]
 
 
-def test_an_example_draws_the_same_whatever_replica_it_is_on():
+@pytest.mark.parametrize("draw", [randomness.example_uniform, randomness.example_normal])
+def test_an_example_draws_the_same_whatever_replica_it_is_on(draw):
     with randomness.key_scope(KEY):
         randomness.next_key()
-        alone = randomness.example_uniform(6, 3).numpy()
+        alone = draw(6, 3).numpy()
     shared = []
     for replica in range(2):
         with randomness.key_scope(KEY, replica, 2):
             randomness.next_key()
-            shared.append(randomness.example_uniform(tf.constant(3), 3).numpy())
+            shared.append(draw(tf.constant(3), 3).numpy())
     np.testing.assert_array_equal(np.concatenate(shared), alone)
     assert len(np.unique(alone)) == alone.size
-    assert (alone >= 0).all()
-    assert (alone < 1).all()
+
+
+def test_draws_for_examples_are_distributed_as_they_say():
+    size = 4000
+    with randomness.key_scope(KEY):
+        uniform = randomness.example_uniform(size, 1).numpy()
+        normal = randomness.example_normal(size, 1).numpy()
+    assert ((uniform >= 0) & (uniform < 1)).all()
+    assert abs(uniform.mean() - 0.5) < 5 / np.sqrt(12 * size)
+    assert abs(normal.mean()) < 5 / np.sqrt(size)
+    assert abs(normal.var() - 1) < 5 * np.sqrt(2 / size)
 
 
 def test_replicas_have_keys_of_their_own():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,6 +96,114 @@ def test_sampled_routing_by_hand():
     np.testing.assert_array_equal(
         routing.route_sampled(gate, uniform).expert_index, [[1], [0], [1]]
     )
+
+
+def test_top_k_by_scores_keeps_the_weights_of_the_gate():
+    result = routing.route_top_k(log([0.3, 0.2, 0.5]), 2, tf.constant([[0.1, 0.4, 0.2]]))
+    np.testing.assert_array_equal(result.expert_index, [[1, 2]])
+    np.testing.assert_allclose(tf.exp(result.log_weights), [[2 / 7, 5 / 7]], rtol=1e-6)
+
+
+def test_a_balance_bias_is_added_to_probabilities():
+    gate = log([0.5, 0.3, 0.2])
+    plain, balanced = routing.gating(gate), routing.gating(gate, tf.constant([0.0, 0.25, -0.1]))
+    np.testing.assert_array_equal(plain.scores, gate)
+    np.testing.assert_allclose(balanced.scores, [[0.5, 0.55, 0.1]], rtol=1e-6)
+    np.testing.assert_array_equal(balanced.log_probs, gate)
+
+
+def test_the_bias_rises_where_the_load_is_below_its_mean():
+    # mean 4
+    np.testing.assert_allclose(
+        routing.bias_step(tf.constant([6.0, 2.0, 4.0]), 0.1), [-0.1, 0.1, 0.0], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_the_deviation_of_the_noise_is_a_softplus(dtype):
+    result = routing.noise_deviation(tf.constant([0.0, -100.0], dtype))
+    assert result.dtype == tf.float32
+    np.testing.assert_allclose(result, [np.log(2) + 0.01, 0.01], rtol=1e-6)
+
+
+NOISY = (
+    log([0.5, 0.3, 0.2]),
+    tf.constant([[0.5, 1.0, 2.0]]),  # deviations
+    tf.constant([[0.0, 1.0, 0.5]]),  # draws
+)
+
+
+def test_noisy_top_k_chooses_and_weighs_by_the_noisy_gate():
+    result = routing.route_noisy_top_k(*NOISY, k=2)
+    # H = log(.5), log(.3 e), log(.2 e) = log of .5, .815, .544
+    np.testing.assert_array_equal(result.expert_index, [[1, 2]])
+    np.testing.assert_allclose(tf.exp(result.log_weights), [[0.6, 0.4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("k", "distances"),
+    [
+        # Expert 0 is out and would have to beat .2 e; the others, to stay in, .5.
+        (2, [np.log(0.5 / (0.2 * np.e)) / 0.5, np.log(0.3 / 0.5), np.log(0.2 / 0.5) / 2]),
+        # Expert 1 is in and has to stay above .2 e; the others have to beat .3 e.
+        (
+            1,
+            [
+                np.log(0.5 / (0.3 * np.e)) / 0.5,
+                np.log(0.3 / (0.2 * np.e)),
+                np.log(2 / 3 / np.e) / 2,
+            ],
+        ),
+    ],
+)
+def test_the_chance_of_being_chosen_under_noise(k, distances):
+    result = routing.route_noisy_top_k(*NOISY, k=k)
+    np.testing.assert_allclose(result.chance, [scipy.stats.norm.cdf(distances)], rtol=1e-5)
+
+
+def test_the_chance_is_how_often_an_expert_is_chosen_when_its_own_noise_is_drawn_again():
+    gate, deviation, normal = NOISY
+    draws = 4000
+    for expert in range(3):
+        again = tf.random.stateless_normal([draws, 1], [expert, 5])
+        mine = tf.one_hot([expert], 3) > 0
+        chosen = routing.route_noisy_top_k(gate, deviation, tf.where(mine, again, normal), k=2)
+        share = (chosen.expert_index.numpy() == expert).any(axis=1).mean()
+        chance = routing.route_noisy_top_k(*NOISY, k=2).chance[0, expert]
+        assert abs(share - chance) < 5 * 0.5 / np.sqrt(draws)
+
+
+def test_the_chance_and_its_gradients_are_finite_whatever_the_logits():
+    values = [tf.constant(logits(1, 50, 4)), tf.constant(logits(2, 50, 4))]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        gate = routing.gate_log_probabilities(values[0])
+        deviation = routing.noise_deviation(values[1])
+        normal = tf.random.stateless_normal([50, 4], [1, 2])
+        chance = routing.route_noisy_top_k(gate, deviation, normal, k=2).chance
+    assert ((chance >= 0) & (chance <= 1)).numpy().all()
+    assert all(np.isfinite(g).all() for g in tape.gradient(chance, values))
+
+
+@pytest.mark.parametrize(
+    ("factor", "weights"),
+    [
+        # 2 of 4 examples each: the first two and the last two
+        (1.0, [[1, 0], [1, 0], [0, 1], [0, 1]]),
+        # 3 each: those in the middle are taken twice
+        (1.5, [[1, 0], [0.8, 0.2], [0.6, 0.4], [0, 1]]),
+        # 1 each: nobody takes those in the middle
+        (0.5, [[1, 0], [0, 0], [0, 0], [0, 1]]),
+        # never more than there are
+        (9.0, [[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]),
+    ],
+)
+def test_experts_choose_their_best_examples(factor, weights):
+    gate = log([0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7])
+    result = routing.route_expert_choice(gate, factor)
+    np.testing.assert_array_equal(result.expert_index, [[0, 1]] * 4)
+    np.testing.assert_allclose(tf.exp(result.log_weights), weights, rtol=1e-6)
+    np.testing.assert_array_equal(routing.answered(result), np.sum(weights, axis=1) > 0)
 
 
 # --- dispatch and combine: one set of scenarios for every implementation ------------------------
@@ -241,6 +350,27 @@ def test_expert_counts():
     counts = routing.expert_counts(chosen, num_experts=5)
     np.testing.assert_array_equal(counts, [2, 0, 3, 0, 0])  # the slot that asks 3 asks nobody
     assert counts.dtype == tf.float32
+    np.testing.assert_array_equal(routing.named_counts(chosen, num_experts=5), [2, 0, 3, 1, 0])
+
+
+def _shares(routing_, num_experts):
+    asked, left = (share.numpy() for share in routing.load_shares(routing_, num_experts))
+    assert asked.dtype == left.dtype == np.float32
+    return asked.tolist(), left.tolist()
+
+
+def test_load_before_and_after_capacity_by_hand():
+    log_weights = tf.constant([[0, 0], [0, IMPOSSIBLE], [IMPOSSIBLE] * 2], tf.float32)
+    chosen = Routing(tf.constant([[0, 2], [2, 3], [2, 0]]), log_weights)
+    asked, left = _shares(chosen, num_experts=4)
+    assert asked == [[0.5, 0, 0.5, 0], [0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0]]
+    assert left == [[0.5, 0, 0.5, 0], [0, 0, 0.5, 0], [0, 0, 0, 0]]
+
+
+def test_where_everybody_is_asked_the_load_is_that_of_the_favourites():
+    gate = tf.math.log([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]])
+    asked, left = _shares(routing.route_soft(gate), num_experts=3)
+    assert asked == left == [[0, 1, 0], [1, 0, 0]]
 
 
 # --- slots that ask nobody ------------------------------------------------------------------------

@@ -61,6 +61,13 @@ def test_a_file_partitions_the_classes(tmp_path):
     )
 
 
+def test_groups_may_be_of_any_size_down_to_one_class(tmp_path):
+    path = write(tmp_path, {"a": ["dog"], "b": ["ant", "cat"], "c": ["bee"]})
+    assert resolve_groups(path, make_source()).group_of_class == (1, 2, 1, 0)
+    path = write(tmp_path, {"all": list(CLASSES)})
+    assert resolve_groups(path, make_source()).group_of_class == (0, 0, 0, 0)
+
+
 def test_a_partition_wins_over_the_examples_own_groups(tmp_path):
     path = write(tmp_path, {"a": ["ant", "bee"], "b": ["cat", "dog"]})
     groups = resolve_groups(path, make_source(example_groups=("left", "right")))
@@ -80,6 +87,10 @@ def test_a_partition_wins_over_the_examples_own_groups(tmp_path):
         ({"a": "ant"}, r"must look like"),
         ({"a": ["ant", 3]}, r"must look like"),
         ("{'a': ", r"cannot be read as JSON"),
+        (
+            '{"a": ["ant", "bee"], "a": ["cat", "dog"]}',
+            r"cannot be read as JSON \('a' is there twice",
+        ),
         ("", r"cannot be read as JSON"),
     ],
 )

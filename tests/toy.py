@@ -54,7 +54,7 @@ def toy_config(workdir: pathlib.Path, mode: str = "joint", **changes) -> Config:
         ),
         "loss": LossConfig(),
         "train": TrainConfig(epochs=2, patience=0, batch_size=24, learning_rate=3e-3),
-        "runtime": RuntimeConfig(workdir=str(workdir), precision="float32"),
+        "runtime": RuntimeConfig(workdir=str(workdir), precision="float32", report=False),
     }
     for name, section in sections.items():
         mine = {f.name for f in dataclasses.fields(section)} & set(changes)

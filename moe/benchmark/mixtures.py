@@ -22,11 +22,12 @@ from moe.benchmark.training import loop_arm
 from moe.config import LossConfig
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
-from moe.models.mixture import EVERYONE, Choose, MixtureOfExperts, Router, Way, routed_way
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import EVERYONE, Choose, Router, Way, routed_way
 from moe.train.objectives import JointObjective
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
-from moe.types import Routing
+from moe.types import Gating, Routing
 
 _CAPACITY_FACTOR = 1.25
 
@@ -52,7 +53,7 @@ def mixture_arm(name: str, case: Case) -> Arm:
     }
     running = {"routed": 1, "fixed": _CAPACITY_FACTOR}.get(case.dispatch, case.num_experts)
     if case.phase == "train":
-        router = Router(way, way, sampled=not soft)
+        router = Router(way, way, stands_in=not soft)
         weights = LossConfig(
             gate_supervision=0.0, baseline_loss=0.5, expert_loss=0.5, balance_loss=0.01
         )
@@ -103,15 +104,16 @@ def _way(dispatch: str, expert: Sequence[int]) -> Way:
         return EVERYONE
     if dispatch == "dense":
         return Way(_forced(expert), routing.run_dense)
-    return routed_way(_forced(expert), _CAPACITY_FACTOR if dispatch == "fixed" else None)
+    fixed = _CAPACITY_FACTOR if dispatch == "fixed" else None
+    return routed_way(_forced(expert), capacity_factor=fixed)
 
 
 def _forced(expert: Sequence[int]) -> Choose:
     """Routes to `expert` whatever the gate says, but not before the gate has been computed."""
     forced = tf.constant(expert, tf.int32)
 
-    def choose(gate_log_probs: tf.Tensor) -> Routing:
-        with tf.control_dependencies([gate_log_probs]):
+    def choose(gating: Gating) -> Routing:
+        with tf.control_dependencies([gating.log_probs]):
             return routing.route_to(tf.identity(forced))
 
     return choose

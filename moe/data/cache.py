@@ -1,7 +1,8 @@
 """Decoded splits on disk, so that the second start need not decode anything.
 
 An entry is a folder with one `.npy` file a column and a manifest with their SHA-256 sums. Its name
-holds a digest of the source files' content: a changed source is another entry. Entries are written
+holds a digest of the source files' content and of how they are decoded: a changed source is
+another entry. Entries are written
 aside and moved into place whole, so two processes may write the same one at once.
 """
 
@@ -34,6 +35,7 @@ def cached(
     sources: Sequence[pathlib.Path],
     read: Callable[[], Examples],
     folder: pathlib.Path | None = None,
+    choices: Sequence[str] = (),
 ) -> Examples:
     """The examples of `read`, from the cache where it holds them.
 
@@ -42,9 +44,11 @@ def cached(
       sources: the files that `read` decodes; their content is the entry's key.
       read: decodes; called where there is no whole entry.
       folder: where entries live; `cache_folder()` if None.
+      choices: whatever else the examples depend on.
     """
     folder = folder or cache_folder()
-    key = hashlib.sha256(json.dumps([_FORMAT, [_digest(path) for path in sources]]).encode())
+    origin = [_FORMAT, [_digest(path) for path in sources], *choices]
+    key = hashlib.sha256(json.dumps(origin).encode())
     entry = folder / f"{name}-{key.hexdigest()[:16]}"
     found = _load(entry)
     if found is None:

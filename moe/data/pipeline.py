@@ -63,8 +63,11 @@ def training_batches(
     """
     size = len(split)
     epoch_steps = steps_per_epoch(size, batch_size)
+    loss_weight = split.examples.weight
+    if loss_weight is None:
+        loss_weight = np.ones(size, np.float32)
     with tf.device("CPU"):  # the pipeline runs there, whatever the model runs on
-        columns = [tf.constant(c) for c in (*split.examples[:2], split.group)]
+        columns = [tf.constant(c) for c in (*split.examples[:2], split.group, loss_weight)]
     order_key = tf.constant(seed_key, tf.int32)
     augment_key = randomness.fold(order_key, -1)
     weight = tf.ones([batch_size])
@@ -78,9 +81,9 @@ def training_batches(
             max_index=size - 1,
         )
         index = tf.ensure_shape(index, [batch_size])
-        features, label, group = (tf.gather(column, index) for column in columns)
+        features, label, group, loss_weight = (tf.gather(column, index) for column in columns)
         features = augment(features, randomness.fold(augment_key, step))
-        return Batch(features, label, group, weight, index)
+        return Batch(features, label, group, weight, index, loss_weight)
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     return steps.map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(
@@ -117,7 +120,10 @@ def replica_batches(
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterable[Batch]:
-    """Every example once, in order; the last batch padded with weight 0 to the same shape."""
+    """Every example once, in order; the last batch padded with weight 0 to the same shape.
+
+    All examples count the same, however they are weighted in training.
+    """
     size = len(split)
     columns = (*split.examples[:2], split.group)
     for start in range(0, size, batch_size):
@@ -127,4 +133,4 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterable[Batch]:
         features, label, group = (tf.constant(column[source]) for column in columns)
         weight = tf.constant(np.arange(batch_size) < len(rows), tf.float32)
         index = tf.constant(np.concatenate([rows, np.full(padding, -1, np.int32)]))
-        yield Batch(features, label, group, weight, index)
+        yield Batch(features, label, group, weight, index, loss_weight=weight)

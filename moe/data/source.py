@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,16 +16,18 @@ class Examples(NamedTuple):
       features: `<uint8>[N, H, W, D]` images or `<float32>[N, F]` table rows.
       label: `<int32>[N]`, the class, `0 .. L-1`.
       group: `<int32>[N]`, a group that the data set itself names (a known cluster), or None.
+      weight: `<float32>[N]`, how much each example counts in the losses of training, or None where
+        all count the same.
     """
 
     features: np.ndarray
     label: np.ndarray
     group: np.ndarray | None = None
+    weight: np.ndarray | None = None
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at `rows` (`<int>[M]`), in that order."""
-        group = None if self.group is None else self.group[rows]
-        return Examples(self.features[rows], self.label[rows], group)
+        return Examples(*(None if column is None else column[rows] for column in self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Source:
       partition: the built-in partition of the classes, `{group: classes}`, or None.
       example_groups: names of the groups in `Examples.group`, empty where there are none.
       note: a sentence that is printed with every result (what a reader must know), or "".
+      fit: where features are made with numbers learned from the data: the same set with those
+        learned from the given rows (`<int>[M]`) of its training split alone. None: nothing is.
+      table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
     """
 
     name: str
@@ -48,3 +53,5 @@ class Source:
     partition: Mapping[str, tuple[str, ...]] | None = None
     example_groups: tuple[str, ...] = ()
     note: str = ""
+    fit: Callable[[np.ndarray], Source] | None = None
+    table: Mapping[str, Any] | None = None

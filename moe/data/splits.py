@@ -1,6 +1,9 @@
-"""Training and validation examples out of the training split."""
+"""Who is trained on, who selects, and who tests where a data set does not say."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -46,3 +49,57 @@ def split_rows(
             f"{len(order)} examples for validation; both sides need some."
         )
     return np.sort(order[~validation]), np.sort(order[validation])
+
+
+_TEST_SHARE = 0.2
+
+
+def hold_out(
+    label: np.ndarray, classes: Sequence[str], origin: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows for training and for the test of a data set that comes without a test split.
+
+    Always the same 20 % of each class, and one example of each class at least: a test split that
+    moved with a seed would make results of different seeds incomparable.
+
+    Args:
+      label: `<int>[N]`, the labels of the whole data set.
+      classes: the names of the classes.
+      origin: what the data set is called, for the message.
+
+    Returns:
+      Two arrays of rows.
+
+    Raises:
+      UserError: a class has a single example.
+    """
+    import sklearn.model_selection
+
+    check_classes(label, classes, origin)
+    size = max(math.ceil(_TEST_SHARE * len(label)), len(np.unique(label)))
+    train, test = sklearn.model_selection.train_test_split(
+        np.arange(len(label)), test_size=size, stratify=label, random_state=0
+    )
+    return train, test
+
+
+def check_classes(label: np.ndarray, classes: Sequence[str], origin: str) -> None:
+    """Refuses a training split that nothing can be learned from.
+
+    Raises:
+      UserError: there is one class only, or a class with a single example.
+    """
+    counts = np.bincount(label, minlength=len(classes))
+    if len(classes) < 2:
+        raise UserError(f"{origin}: has one class only, {classes[0]!r}; a classifier needs two.")
+    single = [repr(name) for name, count in zip(classes, counts, strict=True) if count == 1]
+    if single:
+        raise UserError(
+            f"{origin}: a class needs two examples at least; {len(single)} of {len(classes)} have "
+            f"a single one ({shortened(single)})."
+        )
+
+
+def shortened(names: Sequence[str], most: int = 10) -> str:
+    """Some of them, for a message."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import http.client
 import pathlib
 import threading
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from moe.data.cache import cached
+from moe.data.images import stack
+from moe.data.partitions import PARTITIONS
 from moe.data.source import Examples, Source
+from moe.data.splits import hold_out
 from moe.errors import UserError
 
-# Class partitions that the field uses; the class names are those of the data set's label feature.
-PARTITIONS = {
-    "cifar10": {
-        "artificial": ("airplane", "automobile", "ship", "truck"),
-        "natural": ("bird", "cat", "deer", "dog", "frog", "horse"),
-    }
-}
 _REACH_SECONDS = 3.5
 
 
-def tfds_source(name: str, data_dir: str | None) -> Source:
+def tfds_source(name: str, data_dir: str | None, image_size: int | None = None) -> Source:
     """The TFDS classification set `name`, downloaded first where that is possible.
+
+    Args:
+      name: as TFDS calls it.
+      data_dir: where TFDS keeps its sets; None: its own default.
+      image_size: makes every image a square of this size; None: they must have one size.
 
     Raises:
       UserError: no such set, not an image classification set, or neither prepared nor
@@ -36,7 +37,7 @@ def tfds_source(name: str, data_dir: str | None) -> Source:
     builder = _open(name, data_dir)
     if not builder.is_prepared():
         _download(builder)
-    return _source(name, builder)
+    return _source(name, builder, image_size)
 
 
 def is_available(name: str, data_dir: str | None) -> bool:
@@ -110,18 +111,28 @@ def _reachable(urls: Iterable[str]) -> bool:
     return answered.is_set()
 
 
-def _source(name: str, builder) -> Source:
+class _Keys(NamedTuple):
+    """Where an example has its image and its label."""
+
+    image: str
+    label: str
+
+
+def _source(name: str, builder, image_size: int | None) -> Source:
     info = builder.info
     try:
-        keys = info.supervised_keys
-        _, label = (info.features[key] for key in keys)
+        keys = _Keys(*info.supervised_keys)
+        image, label = (info.features[key] for key in keys)
+        if image.np_dtype != np.uint8 or len(image.shape) != 3:
+            raise TypeError(f"{keys.image} is {image.np_dtype}, {list(image.shape)}")
         classes = tuple(label.names)
-        splits = {split: info.splits[split] for split in ("train", "test")}
+        test_split = next((s for s in ("test", "validation") if s in info.splits), None)
+        splits = {split: info.splits[split] for split in ("train", test_split) if split}
         files = {split: [pathlib.Path(f) for f in splits[split].filepaths] for split in splits}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"--dataset={name}: needs one labelled class an example and a train and a test split; "
-            f"{builder.data_dir} describes none ({_first_line(error)})."
+            f"--dataset={name}: needs images of 8 bits with one labelled class each, and a train "
+            f"split; {builder.data_dir} describes none ({_first_line(error)})."
         ) from error
     partition = PARTITIONS.get(name)
     known = set(sum(partition.values(), ())) if partition else set(classes)
@@ -132,25 +143,63 @@ def _source(name: str, builder) -> Source:
         )
 
     def read(split: str) -> Examples:
-        decode = functools.partial(_decode, builder, split, files[split], *keys)
+        choices = [] if image_size is None else [f"--image_size={image_size}"]
         try:
-            return cached(f"{name.replace('/', '-')}-{split}", files[split], decode)
+            examples = cached(
+                f"{name.replace('/', '-')}-{split}",
+                files[split],
+                lambda: _decode(name, builder, split, files[split], keys, image_size),
+                choices=choices,
+            )
         except OSError as error:
             raise UserError(
                 f"{error.filename}: cannot be read ({error.strerror}); prepare the data set again."
             ) from error
+        _check_labels(name, split, examples.label, len(classes))
+        return examples
 
+    def part(number: int) -> Examples:
+        """Training or test examples out of the one split that there is."""
+        whole = read("train")
+        return whole.take(hold_out(whole.label, classes, f"--dataset={name}")[number])
+
+    note = {
+        "test": "",
+        "validation": f"{name} has no test split: its validation split stands in for it.",
+        None: f"{name} has no test split: the same 20 % of each class are kept for it.",
+    }[test_split]
     return Source(
         name=name,
         classes=classes,
-        train=lambda: read("train"),
-        test=lambda: read("test"),
+        train=lambda: read("train") if test_split else part(0),
+        test=lambda: read(test_split) if test_split else part(1),
         partition=partition,
+        note=note,
     )
 
 
+def _check_labels(name: str, split: str, label: np.ndarray, num_classes: int) -> None:
+    """Refuses labels that name no class: -1 is TFDS' way to say that there is none.
+
+    Raises:
+      UserError: names split, row and label of the first one.
+    """
+    bad = np.flatnonzero((label < 0) | (label >= num_classes))
+    if len(bad):
+        raise UserError(
+            f"--dataset={name}: split {split}, example {bad[0]} has the label {label[bad[0]]}, and "
+            f"classes are 0 to {num_classes - 1} ({len(bad)} of {len(label)} labels are none of "
+            "them)."
+        )
+
+
 def _decode(
-    builder, split: str, files: Sequence[pathlib.Path], feature_key: str, label_key: str
+    name: str,
+    builder,
+    split: str,
+    files: Sequence[pathlib.Path],
+    keys: _Keys,
+    image_size: int | None,
 ) -> Examples:
     import tensorflow_datasets as tfds
 
@@ -158,9 +207,23 @@ def _decode(
     if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
         for file, records in zip(files, expected.shard_lengths, strict=True):
             _check_records(file, records)
+    one_size = image_size is None and None not in builder.info.features[keys.image].shape
     try:
-        columns = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, shuffle_files=False))
-        features, label = np.asarray(columns[feature_key]), np.asarray(columns[label_key], np.int32)
+        examples = tfds.as_numpy(
+            builder.as_dataset(
+                split=split,
+                shuffle_files=False,
+                decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True)),
+                batch_size=-1 if one_size else None,
+            )
+        )
+        if one_size:
+            features, label = (np.asarray(examples[key]) for key in keys)
+        else:
+            origin = f"--dataset={name}"
+            features, label = _one_by_one(examples, expected.num_examples, keys, image_size, origin)
+    except UserError:
+        raise
     except Exception as error:  # Whatever TFDS' decoders raise.
         raise UserError(
             f"{builder.data_dir} ({split}): cannot be read ({_first_line(error)}); prepare the "
@@ -171,7 +234,21 @@ def _decode(
             f"{builder.data_dir} ({split}): holds {len(features)} examples instead of "
             f"{expected.num_examples}; prepare the data set again."
         )
-    return Examples(features, label)
+    return Examples(features, label.astype(np.int32))
+
+
+def _one_by_one(
+    examples: Iterable, count: int, keys: _Keys, image_size: int | None, origin: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images that may differ in size, `<uint8>[N, H, W, D]`, and their labels."""
+    label = []
+
+    def images() -> Iterator[np.ndarray]:
+        for example in examples:
+            label.append(example[keys.label])
+            yield example[keys.image]
+
+    return stack(images(), count, image_size, origin), np.array(label)
 
 
 def _check_records(file: pathlib.Path, expected: int) -> None:

@@ -24,12 +24,43 @@ def expected_calibration_error(
       label: `<int>[N]`.
       bins: number of equal-width bins of the highest probability.
     """
+    _, right, confidence = _binned(probabilities, label, bins)
+    return float(np.abs(right - confidence).sum() / len(label))
+
+
+def calibration_bins(
+    probabilities: np.ndarray, label: np.ndarray, bins: int = ECE_BINS
+) -> dict[str, list]:
+    """What the calibration error is summed up from, for a reliability diagram.
+
+    Args:
+      probabilities, label, bins: as for `expected_calibration_error`.
+
+    Returns:
+      By bin the `count` of examples, their `accuracy` and their mean `confidence` (the highest
+      probability); the last two are None in an empty bin.
+    """
+    count, *sums = _binned(probabilities, label, bins)
+    accuracy, confidence = (
+        [s / n if n else None for s, n in zip(total.tolist(), count.tolist(), strict=True)]
+        for total in sums
+    )
+    return {"count": count.tolist(), "accuracy": accuracy, "confidence": confidence}
+
+
+def _binned(
+    probabilities: np.ndarray, label: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each bin: number of examples, number of right ones, sum of the confidences."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == label
     # Bins are (low, high]: a confidence of exactly 1 belongs to the last one.
     number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(number, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(label))
+    return (
+        np.bincount(number, minlength=bins),
+        np.bincount(number, weights=correct, minlength=bins),
+        np.bincount(number, weights=confidence, minlength=bins),
+    )
 
 
 def negative_log_likelihood(log_probs: np.ndarray, label: np.ndarray) -> float:
@@ -79,6 +110,32 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     return information, float(normalised)
 
 
+def dispatch_entropy(expert: np.ndarray, label: np.ndarray) -> float:
+    """`H(Y|E) = -sum_ey n_ey / N log(n_ey / n_e)` in nats: 0 where each expert gets one class.
+
+    Chen et al. 2022, 2208.02813. `<int>[N]` both.
+    """
+    count = sklearn.metrics.cluster.contingency_matrix(expert, label)
+    return float((entropy(count) * count.sum(axis=1)).sum() / len(label))
+
+
+def purity(expert: np.ndarray, label: np.ndarray) -> float:
+    """Share of examples that are of the class which their expert gets most often: `<int>[N]`."""
+    count = sklearn.metrics.cluster.contingency_matrix(expert, label)
+    return float(count.max(axis=1).sum() / len(label))
+
+
+def normalized_count_information(count: np.ndarray) -> float:
+    """The normalised `mutual_information` of two labellings whose pairs were counted.
+
+    Args:
+      count: `<int>[E, L]`.
+    """
+    information = sklearn.metrics.mutual_info_score(None, None, contingency=count)
+    scale = np.sqrt(entropy(count.sum(axis=0)) * entropy(count.sum(axis=1)))
+    return float(information / scale) if scale else 0.0
+
+
 def routing_metrics(
     gate_probabilities: np.ndarray,
     expert: np.ndarray,
@@ -95,11 +152,13 @@ def routing_metrics(
 
     Returns:
       `load` (share of each expert), `load_cv` (its deviation over its mean), `max_overload` (its
-      maximum over its mean), `dead_experts` (share with no example), `entropy` (mean of a single
+      maximum over its mean), `max_violation` (MaxVio, the same less 1: Wang et al. 2024,
+      2408.15664), `dead_experts` (share with no example), `entropy` (mean of a single
       example's gate), `usage_entropy` (of the mean gate) and `effective_experts` (its exp),
       `routing_information` (their difference), `confidence` (mean highest gate probability),
-      `mutual_information` of expert and class with `normalized_mutual_information`, and, where
-      groups are known, `group_normalized_mutual_information`.
+      `mutual_information` of expert and class with `normalized_mutual_information`,
+      `dispatch_entropy`, `purity`, and, where groups are known,
+      `group_normalized_mutual_information`.
     """
     num_experts = gate_probabilities.shape[1]
     load = np.bincount(expert[expert >= 0], minlength=num_experts) / len(expert)
@@ -111,6 +170,7 @@ def routing_metrics(
         "load": load.tolist(),
         "load_cv": float(load.std() / load.mean()),
         "max_overload": float(load.max() / load.mean()),
+        "max_violation": float(load.max() / load.mean() - 1),
         "dead_experts": float((load == 0).mean()),
         "entropy": single,
         "usage_entropy": usage,
@@ -119,6 +179,8 @@ def routing_metrics(
         "confidence": float(gate_probabilities.max(axis=1).mean()),
         "mutual_information": information,
         "normalized_mutual_information": normalised,
+        "dispatch_entropy": dispatch_entropy(expert, label),
+        "purity": purity(expert, label),
     }
     if (group >= 0).all():
         metrics["group_normalized_mutual_information"] = mutual_information(expert, group)[1]

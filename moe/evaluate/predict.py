@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from moe import routing
 from moe.data.pipeline import Split, evaluation_batches
-from moe.models.mixture import MixtureOfExperts, Way
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Way
 from moe.types import Batch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe.config import TOP_K_ROUTINGS
 from moe.evaluate.tables import format_table, percent, shares
 
 
@@ -55,6 +56,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
         blocks.append(_routings_table(routings, evaluation["top_k"]))
         first = next(iter(routings))
         found, classes = routings[first], evaluation["classes"]
+        blocks.append(f"{first}: {'; '.join(_worth(found))}")
         blocks.append(experts_table(first, found["expert_by_class"], evaluation["groups"], classes))
         blocks.append(confusion_table(first, found["confusion"], classes))
     if evaluation["gate_threshold"]:
@@ -73,13 +75,29 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
+def boost_sentence(boost: Mapping[str, int]) -> str:
+    """What the experts do to the baseline's errors, in words."""
+    gain = boost["mended"] - boost["made"]
+    return (
+        f"the experts mend {boost['mended']:,} of the baseline's {boost['baseline_errors']:,} "
+        f"errors and make {boost['made']:,} new ones: {gain:+,} examples"
+    )
+
+
+def _worth(found: Mapping[str, Any]) -> list[str]:
+    """What the experts give to the mixture, and what a better gate would."""
+    said = [] if found["boost"] is None else [boost_sentence(found["boost"])]
+    gaps = (f"{name} {100 * gap:+.2f}" for name, gap in found["oracle_gap"].items())
+    return [*said, f"with the gate replaced, points of accuracy: {', '.join(gaps)}"]
+
+
 def _routings_table(routings: Mapping[str, Any], top_k: int | None) -> str:
     rows = []
     for name, found in routings.items():
         spread = found["routing_metrics"]
         rows.append(
             (
-                f"topk, K={top_k}" if name == "topk" else name,
+                f"{name}, K={top_k}" if name in TOP_K_ROUTINGS else name,
                 percent(found["accuracy"]),
                 f"{found['nll']:.4f}",
                 f"{found['ece']:.4f}",

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from moe import routing
-from moe.config import ROUTINGS
+from moe.config import ROUTINGS, TOP_K_ROUTINGS
 from moe.errors import UserError
 from moe.evaluate.predict import Answers, Dense, answers_alone, favourite, nobody
-from moe.models.mixture import make_router
-from moe.types import Routing
+from moe.models.routers import EVERYONE, make_router
+from moe.types import Gating, Routing
 
 
 def check_routing(
@@ -25,12 +25,12 @@ def check_routing(
       expert_names: E names.
       named: whether they are those of the examples' groups.
       has_baseline: whether there is a baseline.
-      top_k: for `topk`.
+      top_k: for `topk` and `noisy_topk`.
 
     Raises:
       UserError: the mixture has no such expert, no baseline, or no known groups.
     """
-    if name == "topk" and top_k > len(expert_names):
+    if name in TOP_K_ROUTINGS and top_k > len(expert_names):
         raise UserError(f"--top_k={top_k}: the mixture has {len(expert_names)} experts.")
     if name == "baseline" and not has_baseline:
         raise UserError("--routing=baseline: this mixture was trained with --nobaseline.")
@@ -54,6 +54,7 @@ def answers_under(
     expert_names: Sequence[str],
     group_of_class: Sequence[int] | None,
     blends: bool,
+    balance_bias: np.ndarray | None = None,
     top_k: int = 1,
     gate_threshold: float = 0.0,
     seed: int = 0,
@@ -72,31 +73,30 @@ def answers_under(
       expert_names: E names.
       group_of_class: `[L]`, only where experts have group heads.
       blends: whether a baseline is blended in.
-      top_k: for `topk`.
+      balance_bias: `<float32>[E]`, where the gate keeps one.
+      top_k: for `topk` and `noisy_topk`.
       gate_threshold: for `soft`, see `moe.routing.route_above`.
       seed: for `random`.
     """
     if name == "baseline":
         return answers_alone(dense.baseline_log_probs)._replace(gate_log_probs=dense.gate_log_probs)
-    gate = tf.constant(dense.gate_log_probs)
+    gating = routing.gating(tf.constant(dense.gate_log_probs), balance_bias)
+    # Where all weigh alike, or the one that can name the label answers, no label is left out.
+    covered = name in ("uniform", "oracle", "oracle_best")
     if name in ROUTINGS:
-        router = make_router(name, top_k, gate_threshold=gate_threshold)
-        chosen = router.evaluate.choose(gate)
+        way = make_router(name, top_k, gate_threshold=gate_threshold).evaluate
+        chosen, covered = way.choose(gating), way is EVERYONE
     else:
-        chosen = _choose(name, gate, dense, label, group, expert_names, seed)
+        chosen = _choose(name, gating, dense, label, group, expert_names, seed)
     picked = [
         tf.gather(tf.constant(values), chosen.expert_index, axis=1, batch_dims=1)
         for values in (dense.expert_log_probs, dense.blend_log_probs)
     ]
     best = routing.pool(chosen, picked[1])
     log_probs = best
-    # Where all weigh alike, or the one that can name the label answers, no label is left out.
-    covered = name in ("uniform", "oracle", "oracle_best") or (
-        name == "soft" and not gate_threshold
-    )
     if group_of_class is not None and not blends and not covered:
         log_probs = routing.pool_spread(
-            chosen, gate, picked[0], tf.constant(group_of_class, tf.int32)
+            chosen, gating.log_probs, picked[0], tf.constant(group_of_class, tf.int32)
         )
     return Answers(
         log_probs=log_probs.numpy(),
@@ -106,11 +106,11 @@ def answers_under(
     )
 
 
-def _choose(name, gate, dense, label, group, expert_names, seed) -> Routing:
+def _choose(name, gating: Gating, dense, label, group, expert_names, seed) -> Routing:
     """Routings that no gate would come up with."""
     size, num_experts = dense.gate_log_probs.shape
     if name == "uniform":
-        return routing.route_uniform(gate)
+        return routing.route_uniform(gating.log_probs)
     if name == "random":
         draws = np.random.default_rng(seed).integers(num_experts, size=size)
         return routing.route_to(tf.constant(draws, tf.int32))

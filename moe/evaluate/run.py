@@ -11,29 +11,34 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moe.config import ROUTINGS, EvalConfig
+from moe.config import ROUTINGS, TOP_K_ROUTINGS, EvalConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError
-from moe.evaluate import metrics, summary
+from moe.evaluate import summary
 from moe.evaluate.compare import compare
-from moe.evaluate.predict import Answers, Dense, predict_dense, predict_routed
+from moe.evaluate.examine import architecture, asking, examine, header
+from moe.evaluate.predict import Answers, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import evaluation_text
-from moe.evaluate.routings import answers_under, check_routing
+from moe.evaluate.routings import check_routing
 from moe.evaluate.side_by_side import comparison_text
 from moe.files import is_there, write_json
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import EVERYONE, make_router
 from moe.provenance import provenance
-from moe.routing import asks_somebody
+from moe.report.available import report_wanted
+from moe.report.write import write_report
+from moe.routing import asks_somebody, gating
 from moe.run_files import StoredRun, read_run
 from moe.train.checkpoint import CheckpointStore
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
 from moe.train.state import model_variables
+from moe.types import Gating
 from moe.workspace import Workspace, open_workspace
 
 DEFAULT_TOP_K = 2
-"""Experts of `--routing=topk` where the run itself routes otherwise: one would be `hard`."""
+"""Experts of top-k routings where the run itself routes otherwise: one would be `hard`."""
 
 
 def evaluate(config: EvalConfig) -> int:
@@ -48,35 +53,30 @@ def evaluate(config: EvalConfig) -> int:
         write_json(pathlib.Path(config.compare[0]) / "comparison.json", comparison)
         return 0
     workdir = pathlib.Path(config.workdir)
+    wants_report = report_wanted(config.report)
     stored = _open_run(workdir, config)
     run = stored.config
     strategy = choose_strategy(run.runtime)
     policy = choose_precision(config.precision or stored.precision).policy
     workspace = open_workspace(run, stored.groups)
+    workspace.check_data(stored.data)
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
     names, top_k = _asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
+    answers: dict[str, Answers] = {}
     if names:
         found, answers = _route(workspace, mixture, split, names, top_k, config)
     else:
-        alone = summary.evaluate_parts(mixture, split, workspace.groups, parts)
-        found, answers = (
-            {"parts": alone, "routings": {}, "routed_against_dense": {}, "gate_threshold": 0.0},
-            {},
-        )
+        found = {
+            "parts": summary.evaluate_parts(mixture, split, workspace.groups, parts),
+            "architecture": architecture(workspace.config, mixture, parts),
+            "routings": {},
+        }
     evaluation = {
-        "split": config.eval_split,
-        "dataset": workspace.source.name,
-        "note": workspace.source.note,
-        "mode": run.mode,
-        "seed": run.train.seed,
-        "precision": policy,
-        "examples": len(split),
-        "classes": list(workspace.source.classes),
-        "groups": list(workspace.groups.names),
-        "top_k": top_k if "topk" in names else None,
+        **header(workspace, split, config.eval_split, policy),
+        "top_k": top_k if _need_k(names) else None,
         "gate_threshold": config.gate_threshold,
         **found,
         **provenance(),
@@ -85,7 +85,13 @@ def evaluate(config: EvalConfig) -> int:
     for name, under in answers.items():
         write_predictions(workdir / evaluation_file(name, config.eval_split), under, split)
     write_json(workdir / "evaluation.json", evaluation)
+    if wants_report:
+        print(f"\nreport: {write_report(workdir, split.examples.features)}")
     return 0
+
+
+def _need_k(names: Sequence[str]) -> bool:
+    return any(name in TOP_K_ROUTINGS for name in names)
 
 
 def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
@@ -113,14 +119,15 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     if not config.data_dir and not os.path.isdir(data_dir or ""):
         data_dir = os.environ.get("TFDS_DATA_DIR", data_dir)  # trained elsewhere, or moved
     data = dataclasses.replace(run.data, data_dir=data_dir)
-    run = dataclasses.replace(run, data=data, runtime=on_one_device(run.runtime))
+    train = dataclasses.replace(run.train, class_weights=None)  # what is learned no more
+    run = dataclasses.replace(run, data=data, train=train, runtime=on_one_device(run.runtime))
     return stored._replace(config=run)
 
 
 def _asked_routings(
     config: EvalConfig, workspace: Workspace, mixture: MixtureOfExperts, parts: Sequence[str]
 ) -> tuple[tuple[str, ...], int]:
-    """The routings to try, none where there is nothing to route, and the K of `topk`.
+    """The routings to try, none where there is nothing to route, and the K of top-k ones.
 
     Raises:
       UserError: the run cannot do one of them.
@@ -139,9 +146,10 @@ def _asked_routings(
             f"--gate_threshold={config.gate_threshold}: is for --routing=soft, not "
             f"{', '.join(names)}."
         )
-    if config.top_k and "topk" not in names:
+    if config.top_k and not _need_k(names):
         raise UserError(f"--top_k={config.top_k}: is for --routing=topk, not {', '.join(names)}.")
-    top_k = config.top_k or (model.top_k if model.routing == "topk" else DEFAULT_TOP_K)
+    own = model.top_k if model.routing in TOP_K_ROUTINGS else DEFAULT_TOP_K
+    top_k = config.top_k or own
     for name in names:
         check_routing(
             name,
@@ -163,70 +171,30 @@ def _route(
 ) -> tuple[dict[str, Any], dict[str, Answers]]:
     """What is found on `split` under the given routings, and the answers themselves."""
     dense = predict_dense(mixture, split, config.batch_size)
-    answers = {
-        name: answers_under(
-            name,
-            dense,
-            label=split.examples.label,
-            group=split.group,
-            expert_names=workspace.groups.names,
-            group_of_class=mixture.group_of_class,
-            blends=mixture.blends,
-            top_k=top_k,
-            gate_threshold=config.gate_threshold,
-            seed=workspace.config.train.seed,
-        )
-        for name in names
-    }
+    ask = asking(workspace, mixture, split, top_k=top_k, gate_threshold=config.gate_threshold)
+    answers = {name: ask(name, dense) for name in names}
+    bias = None if mixture.balance_bias is None else mixture.balance_bias.numpy()
+    gate = gating(tf.constant(dense.gate_log_probs), bias)
     differences = {}
     for name in names:
-        if name not in ROUTINGS or (name == "soft" and not config.gate_threshold):
+        if name not in ROUTINGS:
             continue  # nothing of it is routed
-        router = make_router(name, top_k, gate_threshold=config.gate_threshold)
-        routed = predict_routed(mixture, split, config.batch_size, router.evaluate)
+        way = make_router(name, top_k, gate_threshold=config.gate_threshold).evaluate
+        if way is EVERYONE:
+            continue
+        routed = predict_routed(mixture, split, config.batch_size, way)
         gap = np.abs(np.exp(routed.log_probs) - np.exp(answers[name].log_probs))
         differences[name] = float(gap.max())
-    favourite = dense.gate_log_probs.argmax(axis=1)
-    found = {
-        "parts": summary.evaluate_parts(
-            mixture, split, workspace.groups, list(mixture.parts()), favourite
-        ),
-        "routings": {
-            name: _describe(under, split, len(workspace.source.classes), name)
-            for name, under in answers.items()
-        },
+    found = examine(workspace, mixture, split, dense, answers, ask) | {
         "routed_against_dense": differences,
-        "experts_per_example": _experts_run(dense, config.gate_threshold)
+        "experts_per_example": _experts_run(gate, config.gate_threshold)
         if config.gate_threshold
         else None,
     }
     return found, answers
 
 
-def _experts_run(dense: Dense, gate_threshold: float) -> float:
+def _experts_run(gate: Gating, gate_threshold: float) -> float:
     """How many experts soft routing runs for an example, on average."""
-    router = make_router("soft", gate_threshold=gate_threshold)
-    chosen = router.evaluate.choose(tf.constant(dense.gate_log_probs))
+    chosen = make_router("soft", gate_threshold=gate_threshold).evaluate.choose(gate)
     return float(tf.reduce_sum(tf.cast(asks_somebody(chosen), tf.float32))) / len(chosen[0])
-
-
-def _describe(answers: Answers, split: Split, num_classes: int, name: str) -> dict[str, Any]:
-    """Everything that is reported about one routing."""
-    label = split.examples.label
-    asked = name != "baseline"
-    named = bool((answers.expert >= 0).all())
-    num_experts = answers.gate_log_probs.shape[1]
-    return {
-        **summary.summarize(answers, split),
-        "confusion": metrics.confusion_matrix(answers.answer, label, num_classes).tolist(),
-        "routing_metrics": metrics.routing_metrics(
-            np.exp(answers.gate_log_probs), answers.expert, label, split.group
-        )
-        if asked
-        else None,
-        "expert_by_class": metrics.expert_by_class(
-            answers.expert, answers.answer, label, num_experts, num_classes
-        )
-        if named
-        else None,
-    }

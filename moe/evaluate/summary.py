@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from moe.data.pipeline import Split
 from moe.evaluate import metrics
 from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed
-from moe.models.mixture import MixtureOfExperts, Router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Router
 from moe.taxonomy import Groups
 
 BATCH_SIZE = 512
@@ -41,15 +42,29 @@ def evaluate_parts(
     split: Split,
     groups: Groups,
     parts: Sequence[str],
+) -> dict[str, Any]:
+    """Runs the given networks by themselves and sums up what they are worth."""
+    heads = [part for part in parts if not part.startswith("combiner_")]
+    return part_accuracies(predict_parts(mixture, split, BATCH_SIZE, heads), split, groups)
+
+
+def part_accuracies(
+    says: Mapping[str, np.ndarray],
+    split: Split,
+    groups: Groups,
     routed_to: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The accuracy of every network by itself: the `parts` entry of `results.json`.
 
     An expert is judged on its own group's examples; one without a named group on those that the
     gate sends it (`routed_to`, `<int32>[N]`), and `None` where there is none.
+
+    Args:
+      says: log-probabilities `<float32>[N, L]` (gate: `[N, E]`) by the name of the part.
+      split: the N examples.
+      groups: one expert each.
+      routed_to: the gate's favourites; needed for unnamed experts only.
     """
-    heads = [part for part in parts if not part.startswith("combiner_")]
-    says = predict_parts(mixture, split, BATCH_SIZE, heads)
     label = split.examples.label
     right = {part: log_probs.argmax(axis=1) == label for part, log_probs in says.items()}
     result: dict[str, Any] = {}

@@ -9,7 +9,7 @@ import keras
 
 from moe import randomness
 from moe.config import Config
-from moe.models import backbones
+from moe.models import backbones, gate
 from moe.models.mixture import MixtureOfExperts
 from moe.taxonomy import Groups
 
@@ -53,11 +53,19 @@ def build_mixture(
     def named(backbone: str):
         return lambda shape, outputs: backbones.build(backbone, shape, outputs)
 
+    num_experts, noisy = len(groups.names), model.routing == "noisy_topk"
+
+    def gate_network() -> keras.Model:
+        built = network("gate", named(model.gate_backbone), num_experts * (1 + noisy))
+        if noisy:
+            gate.start_noise_even(built, num_experts)
+        return built
+
     group_of_class = groups.group_of_class if model.expert_head == "group" else None
-    experts = range(len(groups.names))
+    experts = range(num_experts)
     with dtype_policy(policy):
         mixture = MixtureOfExperts(
-            gate=network("gate", named(model.gate_backbone), len(groups.names)),
+            gate=gate_network(),
             experts=[
                 network(
                     f"expert_{e}",
@@ -82,6 +90,8 @@ def build_mixture(
             else [],
             group_of_class=group_of_class,
             gate_temperature=model.gate_temperature,
+            gate_noise=noisy,
+            balanced=model.balance_bias > 0,
         )
         mixture.build((None, *input_shape))
     return mixture

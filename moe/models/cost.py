@@ -49,7 +49,7 @@ def part_costs(mixture: MixtureOfExperts) -> dict[str, Cost]:
     return {name: Cost(parameters(model), macs(model)) for name, model in mixture.parts().items()}
 
 
-def active_cost(mixture: MixtureOfExperts, num_chosen: int) -> Cost:
+def active_cost(mixture: MixtureOfExperts, num_chosen: float) -> Cost:
     """What runs for one example when `num_chosen` experts answer; the mean over experts."""
     costs = part_costs(mixture)
     share = num_chosen / mixture.num_experts
@@ -62,14 +62,18 @@ def active_cost(mixture: MixtureOfExperts, num_chosen: int) -> Cost:
     return Cost(*(round(t) for t in total))
 
 
-def stage_macs(mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: int) -> int:
+def stage_macs(
+    mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: float
+) -> int:
     """MACs that one training example costs in a stage: a network that learns counts as three
     forwards, a frozen one as one.
     """
     return round(_stage_total(mixture, kind, parts, num_chosen, lambda network: 3 * macs(network)))
 
 
-def stage_flops(mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: int) -> int:
+def stage_flops(
+    mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: float
+) -> int:
     """Floating-point operations that are really done for it: two a MAC, see `training_macs`."""
     return round(2 * _stage_total(mixture, kind, parts, num_chosen, training_macs))
 
@@ -78,7 +82,7 @@ def _stage_total(
     mixture: MixtureOfExperts,
     kind: str,
     parts: Sequence[str],
-    num_chosen: int,
+    num_chosen: float,
     learning_cost: Callable[[keras.Model], int],
 ) -> float:
     models = mixture.parts()

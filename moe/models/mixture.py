@@ -5,101 +5,20 @@ Thin over `moe.routing`; axes as in `moe.types`.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from moe import randomness, routing
+from moe import routing
+from moe.models.gate import BalancedGate
 from moe.models.layers import Standardize
-from moe.types import MixtureOutput, Routing
+from moe.models.routers import EVERYONE, Way
+from moe.types import MixtureOutput
 
-Choose = Callable[[tf.Tensor], Routing]
 NOTHING: frozenset[str] = frozenset()
-
-
-class Way(NamedTuple):
-    """How a batch goes through the experts.
-
-    Attributes:
-      choose: from `<float32>[S, E]` gate log-probabilities to a `Routing`.
-      execute: `routing.run_dense`, `run_routed` (only the chosen experts run) or `run_fixed`.
-    """
-
-    choose: Choose
-    execute: Callable
-
-
-class Router(NamedTuple):
-    """How a mixture routes.
-
-    Attributes:
-      train, evaluate: the two ways.
-      sampled: whether training draws the one expert at random from the gate.
-    """
-
-    train: Way
-    evaluate: Way
-    sampled: bool = False
-
-
-def make_router(
-    name: str,
-    top_k: int = 1,
-    *,
-    capacity_factor: float | None = None,
-    gate_threshold: float = 0.0,
-) -> Router:
-    """The router behind `--routing`; `topk` with one expert is `hard`.
-
-    Args:
-      name: `soft`, `hard` or `topk`.
-      top_k: K of `topk`.
-      capacity_factor: where given, training runs in fixed shapes and drops what exceeds them.
-      gate_threshold: at evaluation, soft routing spares experts that the gate gives less.
-    """
-    if name == "soft":
-        if not gate_threshold:
-            return Router(EVERYONE, EVERYONE)
-
-        def above(gate_log_probs: tf.Tensor) -> Routing:
-            return routing.route_above(gate_log_probs, gate_threshold)
-
-        return Router(EVERYONE, Way(above, routing.run_routed))
-    if name == "hard" or top_k == 1:
-
-        def sample(gate_log_probs: tf.Tensor) -> Routing:
-            size, num_experts = tf.shape(gate_log_probs)[0], gate_log_probs.shape[1]
-            uniform = randomness.example_uniform(size, num_experts)
-            return routing.route_sampled(gate_log_probs, uniform)
-
-        alone = Way(routing.route_hard, routing.run_routed)
-        return Router(routed_way(sample, capacity_factor), alone, sampled=True)
-
-    def best(gate_log_probs: tf.Tensor) -> Routing:
-        return routing.route_top_k(gate_log_probs, top_k)
-
-    return Router(routed_way(best, capacity_factor), Way(best, routing.run_routed))
-
-
-def routed_way(choose: Choose, capacity_factor: float | None = None) -> Way:
-    """Runs the chosen experts only: in shapes as they come, or fixed ones with a limit."""
-    if capacity_factor is None:
-        return Way(choose, routing.run_routed)
-
-    def limited(gate_log_probs: tf.Tensor) -> Routing:
-        chosen = choose(gate_log_probs)
-        return routing.limit_capacity(chosen, gate_log_probs.shape[1], capacity_factor)
-
-    return Way(limited, functools.partial(routing.run_fixed, factor=capacity_factor))
-
-
-EVERYONE = Way(routing.route_soft, routing.run_dense)
-"""Soft routing, the only one that needs no decision."""
 
 
 class MixtureOfExperts(keras.Model):
@@ -109,14 +28,17 @@ class MixtureOfExperts(keras.Model):
     frozen parts run as they do at evaluation.
 
     Args:
-      gate: features -> `[S, E]` logits.
+      gate: features -> `[S, E]` logits; with `gate_noise` `[S, 2E]`, see there.
       experts: E models, features -> `[S, L]` logits (or `[S, classes of the group]`).
       num_classes: L.
       baseline: features -> `[S, L]` logits, or None.
       combiners: E models, features -> `[S, 1]` or `[S, L]` logits of the boost `a`; empty: the
         experts answer alone and a baseline is only a reference.
       group_of_class: `[L]`, the expert of each class; given exactly where experts have group heads.
-      gate_temperature: divides the gate's logits.
+      gate_temperature: divides the gate's logits, and the deviation of their noise.
+      gate_noise: the gate's last E outputs say how much noise training adds to the first E, see
+        `routing.noise_deviation`.
+      balanced: keep a balance bias with the gate, see `BalancedGate`.
 
     The names of the parts are `gate`, `baseline`, `expert_0`, `combiner_0` and so on.
     """
@@ -131,6 +53,8 @@ class MixtureOfExperts(keras.Model):
         combiners: Sequence[keras.Model] = (),
         group_of_class: Sequence[int] | None = None,
         gate_temperature: float = 1.0,
+        gate_noise: bool = False,
+        balanced: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**({"autocast": False} | kwargs))
@@ -139,8 +63,10 @@ class MixtureOfExperts(keras.Model):
         self.num_classes = num_classes
         self.num_experts = len(experts)
         self.gate_temperature = gate_temperature
+        self.gate_noise = gate_noise
+        self.balanced = balanced
         self.standardize = Standardize()
-        self.gate = gate
+        self.gate = BalancedGate(gate, self.num_experts) if balanced else gate
         self.baseline = baseline
         # One attribute each: tf.train.Checkpoint does not see layers in a list.
         for e, expert in enumerate(experts):
@@ -172,9 +98,22 @@ class MixtureOfExperts(keras.Model):
 
     # --- single networks ------------------------------------------------------------------------
 
+    @property
+    def balance_bias(self) -> tf.Variable | None:
+        """`<float32>[E]`, or None if it keeps none."""
+        return self.gate.bias.value if self.balanced else None
+
     def gate_logits(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float32>[S, E]`, divided by the temperature."""
-        return tf.cast(self.gate(x, training=training), tf.float32) / self.gate_temperature
+        return self._logits_and_deviation(x, training)[0]
+
+    def _logits_and_deviation(self, x: tf.Tensor, training: bool):
+        outputs = tf.cast(self.gate(x, training=training), tf.float32)
+        logits = outputs[:, : self.num_experts] / self.gate_temperature
+        if not self.gate_noise:
+            return logits, None
+        deviation = routing.noise_deviation(outputs[:, self.num_experts :])
+        return logits, deviation / self.gate_temperature
 
     def baseline_log_probs(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float32>[S, L]`."""
@@ -214,9 +153,10 @@ class MixtureOfExperts(keras.Model):
           reference: also run a baseline that no answer depends on (`--boost=none`).
         """
         x = self.standardize(features)
-        gate_logits = self.gate_logits(x, "gate" in train_parts)
+        gate_logits, deviation = self._logits_and_deviation(x, "gate" in train_parts)
         gate_log_probs = routing.gate_log_probabilities(gate_logits)
-        chosen = way.choose(gate_log_probs)
+        gating = routing.gating(gate_log_probs, self.balance_bias, deviation)
+        chosen = way.choose(gating)
         baseline = None
         if self.baseline is not None and (self.blends or reference):
             baseline = self.baseline_log_probs(x, "baseline" in train_parts)
@@ -235,6 +175,7 @@ class MixtureOfExperts(keras.Model):
             answer=tf.argmax(best, axis=1, output_type=tf.int32),
             gate_logits=gate_logits,
             gate_log_probs=gate_log_probs,
+            gate_scores=gating.scores,
             routing=chosen,
             expert_log_probs=expert_log_probs,
             blend_log_probs=blend_log_probs,

@@ -7,6 +7,7 @@ from typing import Any
 
 from moe.config import PART_MODES
 from moe.models import cost
+from moe.models.routers import make_router
 from moe.train.context import Context
 from moe.train.meter import LONG_SECONDS, measure_ceiling
 
@@ -19,15 +20,17 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
       finished: one record a stage, as `train_stages` returns them.
     """
     mixture, model = context.mixture, context.config.model
-    num_chosen = {"soft": mixture.num_experts, "hard": 1, "topk": model.top_k}[model.routing]
+    router = make_router(
+        model.routing, model.top_k, capacity_factor=context.config.train.capacity_factor
+    )
+    learning = {"blend": 1, "joint": router.train.running(mixture.num_experts)}
     flops = 0
     for stage in finished:
-        routed = 1 if stage["kind"] == "blend" else num_chosen
-        what = (mixture, stage["kind"], stage["parts"], routed)
+        what = (mixture, stage["kind"], stage["parts"], learning.get(stage["kind"], 1))
         stage["macs"] = stage["examples"] * cost.stage_macs(*what)
         flops += stage["examples"] * cost.stage_flops(*what)
     costs = cost.part_costs(mixture)
-    active = cost.active_cost(mixture, num_chosen)
+    active = cost.active_cost(mixture, router.evaluate.running(mixture.num_experts))
     if context.config.mode in PART_MODES:  # nothing else was trained; one network answers
         trained = [part for stage in finished for part in stage["parts"]]
         costs = {part: costs[part] for part in trained}

@@ -2,18 +2,22 @@
 
 `train` is called inside a replica with that replica's share of the batch; sums are divided by the
 global batch size, so that gradients add up over replicas. `evaluate` is called on one device.
+
+An example's losses are multiplied by its `loss_weight`; what is counted (right answers, dropped
+rows, the load of experts) is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
 from moe import losses, routing
 from moe.config import Config, LossConfig
-from moe.models.mixture import MixtureOfExperts, Router, make_router, routed_way
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Router, favourite_alone, make_router, routed_way
 from moe.taxonomy import Groups
 from moe.train.stages import Stage
 from moe.types import Batch, MixtureOutput
@@ -27,24 +31,36 @@ class Outcome(NamedTuple):
       sums: `<float32>[M]`, one a metric name: sums over the replica's examples. The last one is
         the number of examples.
       load: `<float32>[E]`, assignments of each expert; `[0]` where every part always learns.
+      wanted: the same before any was dropped.
     """
 
     loss: tf.Tensor
     sums: tf.Tensor
     load: tf.Tensor
+    wanted: tf.Tensor
 
 
 class Judgement(NamedTuple):
-    """How well each example of a batch was answered: `<bool>[S]` and `<float32>[S]`."""
+    """How well each example of a batch was answered.
+
+    Attributes:
+      correct: `<bool>[S]`.
+      nll: `<float32>[S]`.
+      gate_log_probs: `<float32>[S, E]`, where a gate learns to route; else None.
+      baseline_correct: `<bool>[S]`, what the baseline that is blended in says; else None.
+    """
 
     correct: tf.Tensor
     nll: tf.Tensor
+    gate_log_probs: tf.Tensor | None = None
+    baseline_correct: tf.Tensor | None = None
 
 
 class Objective(Protocol):
     """The interface that the training step and the validation use."""
 
     metric_names: tuple[str, ...]
+    """`NAME/e` is number e of the list NAME."""
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         """Loss and metrics of a training batch."""
@@ -52,8 +68,22 @@ class Objective(Protocol):
     def evaluate(self, batch: Batch) -> Judgement:
         """Answers at evaluation: no noise, nothing dropped."""
 
+    def follow(self, wanted: tf.Tensor) -> None:
+        """Changes what no gradient changes, after each step; in cross-replica context.
 
-class PartObjective:
+        Args:
+          wanted: as in `Outcome`, summed over replicas.
+        """
+
+
+class _ByGradient:
+    """What learns by gradients alone."""
+
+    def follow(self, wanted: tf.Tensor) -> None:
+        """Nothing to do."""
+
+
+class PartObjective(_ByGradient):
     """Cross-entropy of one network by itself: a gate names the group, the others the class."""
 
     metric_names = ("loss", "accuracy", "examples")
@@ -63,9 +93,9 @@ class PartObjective:
         self._part = part
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
-        judged = self._judge(batch, training=True)
-        sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
-        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=tf.zeros([0]))
+        sums = _judged_sums(self._judge(batch, training=True), batch)
+        nobody = tf.zeros([0])
+        return Outcome(sums[0] / global_batch_size, sums, load=nobody, wanted=nobody)
 
     def evaluate(self, batch: Batch) -> Judgement:
         return self._judge(batch, training=False)
@@ -76,33 +106,30 @@ class PartObjective:
         return _judge(log_probs, batch.group if self._part == "gate" else batch.label)
 
 
-class BlendObjective:
+class BlendObjective(_ByGradient):
     """The combiners behind the frozen gate's argmax: NLL of the one blend that answers."""
 
     metric_names = ("loss", "accuracy", "examples")
 
     def __init__(self, mixture: MixtureOfExperts, capacity_factor: float | None) -> None:
         self._mixture = mixture
-        self._train_way = routed_way(routing.route_hard, capacity_factor)
+        self._train_way = routed_way(favourite_alone, capacity_factor=capacity_factor)
+        self._way = routed_way(favourite_alone)
         self._parts = frozenset(f"combiner_{e}" for e in range(mixture.num_experts))
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._train_way, self._parts)
-        judged = _judge(output.log_probs, batch.label)
-        sums = _sums([judged.nll, tf.cast(judged.correct, tf.float32)], batch.weight)
-        load = routing.expert_counts(output.routing, self._mixture.num_experts)
-        return Outcome(loss=sums[0] / global_batch_size, sums=sums, load=load)
+        sums = _judged_sums(_judge(output.log_probs, batch.label), batch)
+        return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
 
     def evaluate(self, batch: Batch) -> Judgement:
-        output = self._mixture.forward(batch.features, routed_way(routing.route_hard))
+        output = self._mixture.forward(batch.features, self._way)
         return _judge(output.log_probs, batch.label)
 
 
-_JOINT_METRICS = (
-    *("loss", "nll", "baseline_loss", "expert_loss", "z_loss", "balance_loss"),
-    *("accuracy", "dropped"),
-)
-_NAMED_METRICS = ("gate_loss", "gate_accuracy")
+_WEIGHTED = ("nll", "baseline_loss", "expert_loss", "z_loss", "gate_loss")
+"""What an example's `loss_weight` multiplies; losses of the gate's statistics are none of one's."""
+_LOADS = ("load", "load_after_capacity")
 
 
 class JointObjective:
@@ -110,103 +137,146 @@ class JointObjective:
 
     Args:
       mixture: the model.
-      router: soft, hard or top-k.
+      router: how it routes.
       weights: of the single terms; each term is also logged by its own name.
       named: whether `Batch.group` names each example's expert; else an expert's own examples are
         those that the gate would give it.
+      balance_rate: of the mixture's balance bias, see `moe.models.gate.BalancedGate`.
     """
 
     def __init__(
-        self, mixture: MixtureOfExperts, router: Router, weights: LossConfig, named: bool
+        self,
+        mixture: MixtureOfExperts,
+        router: Router,
+        weights: LossConfig,
+        named: bool,
+        balance_rate: float = 0.0,
     ) -> None:
         self._mixture = mixture
         self._router = router
-        self._weights = weights
         self._named = named
+        self._balance_rate = balance_rate
         # A frozen network runs as it does at evaluation, without dropout.
         parts = mixture.parts().items()
         self._parts = frozenset(name for name, part in parts if part.trainable_variables)
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
-        self.metric_names = (*_JOINT_METRICS, *(_NAMED_METRICS if named else ()), "examples")
+        # An example that fewer answer has been dropped by the others.
+        self._due = max(1, int(router.train.running(mixture.num_experts)))
+        self._factors = {
+            "nll": 1.0,
+            "baseline_loss": weights.baseline_loss,
+            "expert_loss": weights.expert_loss,
+            "z_loss": weights.z_loss,
+            "balance_loss": weights.balance_loss,
+            "importance_loss": weights.importance_loss,
+        }
+        others = ["accuracy", "dropped"]
+        if router.noisy:
+            self._factors["load_loss"] = weights.load_loss
+        if named:
+            self._factors["gate_loss"] = weights.gate_supervision
+            others.append("gate_accuracy")
+        self._columns = (*self._factors, *others)
+        loads = (f"{load}/{e}" for load in _LOADS for e in range(mixture.num_experts))
+        self.metric_names = ("loss", *self._columns, *loads, "examples")
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._router.train, self._parts)
-        favourite = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
-        own = batch.group if self._named else favourite
         zeros = tf.zeros_like(batch.weight)
-        gate = losses.cross_entropy(output.gate_log_probs, batch.group) if self._named else zeros
-        baseline = zeros
+        preferred = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
+        own = tf.argmax(output.gate_scores, axis=1, output_type=tf.int32)
+        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
+        columns = {
+            "nll": self._mixture_loss(output, batch.label),
+            "baseline_loss": zeros,
+            "z_loss": losses.z_loss(output.gate_logits),
+            "accuracy": tf.cast(output.answer == batch.label, tf.float32),
+            "dropped": 1 - tf.minimum(tf.reduce_sum(asked, axis=1) / self._due, 1.0),
+        }
         if output.baseline_log_probs is not None:
-            baseline = losses.cross_entropy(output.baseline_log_probs, batch.label)
-        expert = losses.expert_cross_entropy(
+            columns["baseline_loss"] = losses.cross_entropy(output.baseline_log_probs, batch.label)
+        if self._named:
+            own = batch.group
+            columns["gate_loss"] = losses.cross_entropy(output.gate_log_probs, own)
+            columns["gate_accuracy"] = tf.cast(preferred == own, tf.float32)
+        columns["expert_loss"] = losses.expert_cross_entropy(
             output.routing, output.expert_log_probs, batch.label, own
         )
-        nll = self._mixture_loss(output, batch.label)
-        z = losses.z_loss(output.gate_logits)
-        # Of the whole batch, but spread over its examples, so that it adds up over replicas.
-        balance = zeros + self._balance(output, favourite, batch.weight)
-        weights = self._weights
-        total = tf.add_n(
-            [nll]
-            + [
-                factor * term
-                for factor, term in (
-                    (weights.gate_supervision, gate),
-                    (weights.baseline_loss, baseline),
-                    (weights.expert_loss, expert),
-                    (weights.z_loss, z),
-                    (weights.balance_loss, balance),
-                )
-                if factor
-            ]
-        )
-        correct = tf.cast(output.answer == batch.label, tf.float32)
-        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
-        columns = [total, nll, baseline, expert, z, balance, correct]
-        columns.append(1 - tf.reduce_mean(asked, axis=1))
-        if self._named:
-            columns += [gate, tf.cast(favourite == batch.group, tf.float32)]
-        sums = _sums(columns, batch.weight)
-        return Outcome(
-            loss=sums[0] / global_batch_size,
-            sums=sums,
-            load=routing.expert_counts(output.routing, self._mixture.num_experts),
-        )
+        for name in _WEIGHTED:
+            if name in columns:
+                columns[name] *= batch.loss_weight
+        for name, value in self._statistics(output, preferred, batch.weight).items():
+            # Of the whole batch, but spread over its examples, so that it adds up over replicas.
+            columns[name] = zeros + value
+        total = tf.add_n([f * columns[name] for name, f in self._factors.items() if f])
+        loads = routing.load_shares(output.routing, self._mixture.num_experts)
+        sums = _sums([total, *(columns[name] for name in self._columns)], batch.weight, loads)
+        return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
+
+    def follow(self, wanted: tf.Tensor) -> None:
+        if self._balance_rate:
+            self._mixture.gate.follow(wanted, self._balance_rate)
 
     def evaluate(self, batch: Batch) -> Judgement:
         output = self._mixture.forward(batch.features, self._router.evaluate)
+        baseline = output.baseline_log_probs
         return Judgement(
             correct=output.answer == batch.label,
             nll=losses.cross_entropy(output.log_probs, batch.label),
+            gate_log_probs=output.gate_log_probs,
+            baseline_correct=_judge(baseline, batch.label).correct
+            if self._mixture.blends
+            else None,
         )
 
-    def _balance(self, output: MixtureOutput, favourite: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-        """The load-balancing loss of the global batch: sums first, over replicas, then product."""
-        counts = routing.expert_counts(routing.route_to(favourite), self._mixture.num_experts)
-        importance = tf.reduce_sum(tf.exp(output.gate_log_probs) * weight[:, tf.newaxis], axis=0)
+    def _statistics(
+        self, output: MixtureOutput, preferred: tf.Tensor, weight: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Losses of the global batch by name: sums first, over replicas, then what is made of them.
+
+        They are formed of all that the gate says, whatever weight they have in the loss.
+        """
+        of_experts = {"importance_loss": tf.exp(output.gate_log_probs)}
+        if self._router.noisy:
+            of_experts["load_loss"] = output.routing.chance
+        sums = {
+            name: tf.reduce_sum(values * weight[:, tf.newaxis], axis=0)
+            for name, values in of_experts.items()
+        }
+        sums["counts"] = routing.expert_counts(
+            routing.route_to(preferred), self._mixture.num_experts
+        )
         replica = tf.distribute.get_replica_context()
-        counts, importance = replica.all_reduce(tf.distribute.ReduceOp.SUM, [counts, importance])
-        return losses.load_balancing_loss(counts, importance)
+        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+        balance = losses.load_balancing_loss(sums.pop("counts"), sums["importance_loss"])
+        variations = {name: losses.variation_loss(amounts) for name, amounts in sums.items()}
+        return {"balance_loss": balance} | variations
+
+
+def _loads(output: MixtureOutput) -> dict[str, tf.Tensor]:
+    """`load` and `wanted` of an `Outcome`."""
+    num_experts = output.gate_logits.shape[1]
+    return {
+        "load": routing.expert_counts(output.routing, num_experts),
+        "wanted": routing.named_counts(output.routing, num_experts),
+    }
 
 
 def _mixture_loss(router: Router, name: str, num_classes: int) -> Callable:
     """The function `(output, label) -> <float32>[S]` for a kind of routing."""
-    if router.sampled:
+    if router.stands_in:
 
-        def sampled(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
-            chosen = output.routing.expert_index[:, 0]
+        def stand_in(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
             if output.baseline_log_probs is None:
                 fallback = tf.fill(tf.shape(label), -tf.math.log(float(num_classes)))
             else:
                 fallback = losses.pick(output.baseline_log_probs, label)
-            expert = losses.pick(output.blend_log_probs[:, 0], label)
-            return losses.sampled_likelihood_loss(
-                losses.pick(output.gate_log_probs, chosen),
-                tf.where(routing.answered(output.routing), expert, fallback),
-                fallback,
+            experts = losses.pick(output.blend_log_probs, label)
+            return losses.stand_in_likelihood_loss(
+                output.routing, output.gate_log_probs, experts, fallback
             )
 
-        return sampled
+        return stand_in
     if name == "expected":
         return lambda output, label: losses.expected_loss(
             output.routing, output.blend_log_probs, label
@@ -219,9 +289,39 @@ def _judge(log_probs: tf.Tensor, target: tf.Tensor) -> Judgement:
     return Judgement(answer == target, losses.cross_entropy(log_probs, target))
 
 
-def _sums(columns: list[tf.Tensor], weight: tf.Tensor) -> tf.Tensor:
-    """Weighted sums of `<float32>[S]` columns and, last, of the weights themselves: `[M]`."""
-    return tf.stack([tf.reduce_sum(c * weight) for c in (*columns, tf.ones_like(weight))])
+def _judged_sums(judged: Judgement, batch: Batch) -> tf.Tensor:
+    """Sums of loss, right answers and examples: `<float32>[3]`."""
+    loss = judged.nll * batch.loss_weight
+    return _sums([loss, tf.cast(judged.correct, tf.float32)], batch.weight)
+
+
+def _sums(
+    columns: list[tf.Tensor], weight: tf.Tensor, tables: Sequence[tf.Tensor] = ()
+) -> tf.Tensor:
+    """Weighted sums of `<float32>[S]` columns, of those of `[S, E]` tables and, last, of the
+    weights themselves: `[M]`.
+    """
+    single = tf.stack([tf.reduce_sum(c * weight) for c in columns])
+    several = [tf.reduce_sum(table * weight[:, tf.newaxis], axis=0) for table in tables]
+    return tf.concat([single, *several, tf.reduce_sum(weight)[tf.newaxis]], axis=0)
+
+
+def per_example(names: Sequence[str], sums: Sequence[float]) -> dict[str, float | list[float]]:
+    """Means by metric name; those called `NAME/e` become one list NAME.
+
+    Args:
+      names: the `metric_names` of an objective, M of them.
+      sums: as many, the last one the number of examples.
+    """
+    means: dict[str, float | list[float]] = {}
+    for name, total in zip(names[:-1], sums[:-1], strict=True):
+        mean = total / max(sums[-1], 1.0)  # no example where float16 skipped every step
+        name, _, number = name.partition("/")
+        if number:
+            means.setdefault(name, []).append(mean)
+        else:
+            means[name] = mean
+    return means
 
 
 def active_parts(load: tf.Tensor, parts: Mapping[str, object]) -> dict[str, tf.Tensor]:
@@ -245,13 +345,18 @@ def make_objective(
 ) -> Objective:
     """The objective of a stage's kind."""
     # Only XLA needs shapes that are known beforehand.
-    capacity_factor = config.train.capacity_factor if config.runtime.jit_compile else None
+    fixed, factor = bool(config.runtime.jit_compile), config.train.capacity_factor
     if stage.kind == "joint":
+        model = config.model
         router = make_router(
-            config.model.routing, config.model.top_k, capacity_factor=capacity_factor
+            model.routing,
+            model.top_k,
+            balanced=mixture.balanced,
+            capacity_factor=factor,
+            fixed=fixed,
         )
-        return JointObjective(mixture, router, config.loss, groups.named)
+        return JointObjective(mixture, router, config.loss, groups.named, model.balance_bias)
     if stage.kind == "blend":
-        return BlendObjective(mixture, capacity_factor)
+        return BlendObjective(mixture, factor if fixed else None)
     (part,) = stage.parts
     return PartObjective(mixture, part)

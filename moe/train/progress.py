@@ -14,7 +14,8 @@ from typing import Any, TextIO
 import tqdm
 
 from moe.errors import UserError
-from moe.files import write_whole
+from moe.files import read_json_lines, write_whole
+from moe.train.tensorboard import Board
 
 _LINE_SECONDS = 30.0
 
@@ -24,6 +25,7 @@ class Reporter:
 
     Args:
       metrics_path: where the JSON lines go.
+      board: where they go besides, for TensorBoard.
       stream: where the bar and the lines go.
       clock: seconds; an argument so that tests need not wait.
 
@@ -36,8 +38,10 @@ class Reporter:
         metrics_path: pathlib.Path,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
     ) -> None:
         self._path = metrics_path
+        self._board = board
         self._append("")
         self._stream = stream or sys.stderr
         self._clock = clock
@@ -46,27 +50,23 @@ class Reporter:
         self._spoke_at = clock()
 
     def close(self) -> None:
-        """Ends the bar."""
+        """Ends the bar and the files."""
         self.end_epoch()
+        if self._board is not None:
+            self._board.close()
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Appends one JSON object to `metrics.jsonl`."""
         self._append(json.dumps(record) + "\n")
+        if self._board is not None:
+            self._board.add(record)
 
     def drop(self, unwanted: Callable[[Mapping[str, Any]], bool]) -> None:
         """Takes records out of `metrics.jsonl`, and whatever else is no JSON object in a line."""
-        with _user_error(self._path):
-            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
-        records = []
-        for line in lines:
-            with contextlib.suppress(ValueError):
-                records.append(json.loads(line))
-        kept = "".join(
-            json.dumps(record) + "\n"
-            for record in records
-            if isinstance(record, dict) and not unwanted(record)
-        )
-        write_whole(self._path, kept.encode())
+        kept = [record for record in read_json_lines(self._path) if not unwanted(record)]
+        write_whole(self._path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        if self._board is not None:
+            self._board.restart(kept)
 
     def say(self, line: str) -> None:
         """Prints a line, above the bar if there is one."""

@@ -7,6 +7,7 @@ import functools
 import pathlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,20 +15,24 @@ import tensorflow as tf
 from moe import randomness
 from moe.data.augment import AUGMENTATIONS
 from moe.data.pipeline import (
+    Split,
     evaluation_batches,
     replica_batches,
     steps_per_epoch,
     training_batches,
 )
 from moe.errors import UserError
+from moe.evaluate.attribution import boost_counts
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
+from moe.train.health import HealthWatch
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
-from moe.train.objectives import make_objective
+from moe.train.objectives import Judgement, make_objective, per_example
 from moe.train.optimizers import PartOptimizer
 from moe.train.profile import profiling
+from moe.train.routing_watch import RoutingWatch
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
 from moe.train.state import foreign_seed_states, model_variables, part_variables
@@ -55,6 +60,17 @@ class StageRun:
         self._epoch_steps = steps_per_epoch(len(self._data), self._batch_size)
         self._steps = config.train.steps or config.train.epochs * self._epoch_steps
         self._objective = make_objective(stage, context.mixture, config, context.groups)
+        # Elsewhere no gate learns to route.
+        self._watch = (
+            RoutingWatch(self._validation.examples.label, context.mixture.num_classes)
+            if stage.kind == "joint"
+            else None
+        )
+        self._health = (
+            HealthWatch(context.groups.names, context.groups.shares(self._validation.group))
+            if stage.kind == "joint"
+            else None
+        )
         self._seed_key = randomness.seed_pair(config.train.seed, "stage", stage.name)
         models = context.mixture.parts()
         with context.strategy.scope():
@@ -91,6 +107,7 @@ class StageRun:
             | {f"optimizer.{part}": opt.state() for part, opt in self._optimizers.items()}
             | {"loss_scale": self._loss_scale.state()}
             | {f"best.{part}": best for part, best in self._best.items()}
+            | ({"routing_watch": self._watch.state()} if self._watch else {})
         )
 
     def train(self) -> None:
@@ -277,8 +294,7 @@ class StageRun:
         reporter.end_epoch()
         epoch = -(-progress.step // self._epoch_steps)
         examples = max(progress.sums[-1], 1.0)  # none where float16 skipped every step
-        names = self._objective.metric_names[:-1]
-        train = {n: s / examples for n, s in zip(names, progress.sums[:-1], strict=True)}
+        train = per_example(self._objective.metric_names, progress.sums)
         speed = (examples - self._epoch_examples_before) / max(self._epoch_seconds, 1e-9)
         where = {"step": progress.total_steps, "epoch": epoch, "stage": self._stage.name}
         reporter.log(where | {"split": "train", **train, "examples_per_second": speed})
@@ -322,22 +338,58 @@ class StageRun:
             f"{self._stage.name} epoch {epoch}: {training}validation {validation['accuracy']:.4f} "
             f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
         )
+        self._check_health(epoch, validation)
         return improved
 
-    def _validate(self) -> dict[str, float]:
-        correct, nll, weight = [], [], []
-        for batch in evaluation_batches(self._validation, _EVALUATION_BATCH):
-            judged = self._judge(batch)
-            correct.append(judged.correct.numpy())
-            nll.append(judged.nll.numpy())
+    def _validate(self) -> dict[str, Any]:
+        judged = self._judge_all(self._validation)
+        record = {
+            "accuracy": float(judged.correct.mean()),
+            "nll": float(judged.nll.astype(np.float64).mean()),
+        }
+        if self._watch:
+            record |= self._watch.look(judged.gate_log_probs)
+            if self._context.groups.named:
+                favourite = judged.gate_log_probs.argmax(axis=1)
+                record["gate_accuracy"] = float((favourite == self._validation.group).mean())
+        if judged.baseline_correct is not None:
+            record |= boost_counts(judged.correct, judged.baseline_correct)
+        return record
+
+    def _judge_all(self, split: Split) -> Judgement:
+        """The judgements of every example of a split, in order, as arrays."""
+        parts, weight = [], []
+        for batch in evaluation_batches(split, _EVALUATION_BATCH):
+            parts.append(self._judge(batch))
             weight.append(batch.weight.numpy())
         real = np.concatenate(weight) > 0
-        if real.sum() != len(self._validation):
-            raise AssertionError(f"{real.sum()} of {len(self._validation)} examples evaluated")
-        return {
-            "accuracy": float(np.concatenate(correct)[real].mean()),
-            "nll": float(np.concatenate(nll)[real].astype(np.float64).mean()),
-        }
+        if real.sum() != len(split):
+            raise AssertionError(f"{real.sum()} of {len(split)} examples evaluated")
+        return Judgement(
+            *(
+                None if column[0] is None else np.concatenate([c.numpy() for c in column])[real]
+                for column in zip(*parts, strict=True)
+            )
+        )
+
+    def _check_health(self, epoch: int, validation: dict[str, Any]) -> None:
+        """Warns of what is newly wrong with the mixture, or stops for it.
+
+        Raises:
+          UserError: something is, and `--on_unhealthy=stop` was asked for.
+        """
+        if self._health is None:
+            return
+        for symptom in self._health.look(epoch, validation):
+            text = f"{self._stage.name} epoch {epoch}: {symptom}"
+            if self._context.config.runtime.on_unhealthy == "stop":
+                self.save()
+                raise UserError(f"{text} Saved as it is; --on_unhealthy=warn goes on.")
+            self._context.reporter.say(f"warning: {text}")
+            self._context.reporter.log(
+                {"event": "unhealthy", "step": self._progress.total_steps, "epoch": epoch}
+                | {"stage": self._stage.name, **symptom._asdict()}
+            )
 
     # --- saving ---------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def make_train_step(
         gradients = tape.gradient(
             loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return gradients, outcome.sums, outcome.load
+        return gradients, outcome.sums, (outcome.load, outcome.wanted)
 
     if jit_compile:
         gradients_of = tf.function(gradients_of, jit_compile=True, autograph=False)
@@ -71,22 +71,26 @@ def make_train_step(
         own_key = randomness.fold(step_key, number)
         for n, state in enumerate(seed_states):
             state.assign(tf.cast(randomness.fold(own_key, -1 - n), state.dtype))
-        gradients, sums, load = gradients_of(batch, step_key, number)
+        gradients, sums, loads = gradients_of(batch, step_key, number)
         gradients, sums = replica.all_reduce(sum_up, (gradients, sums))
         gradients, usable = loss_scale.unscale(gradients)
         sums = loss_scale.count(usable, sums)
-        return gradients, usable, sums, replica.all_reduce(sum_up, load)
+        return gradients, usable, sums, replica.all_reduce(sum_up, loads)
 
     def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        gradients, usable, sums, load = strategy.run(on_replica, args=(batch, step))
+        gradients, usable, sums, loads = strategy.run(on_replica, args=(batch, step))
 
         def first(value):  # after the sum over replicas all have the same
             return strategy.experimental_local_results(value)[0]
 
-        active = active_parts(first(load), optimizers)
-        loss_scale.apply(
-            first(usable), lambda: apply_active(optimizers, strategy, gradients, active, step)
-        )
+        load, wanted = (first(value) for value in loads)
+        active = active_parts(load, optimizers)
+
+        def update() -> None:
+            apply_active(optimizers, strategy, gradients, active, step)
+            objective.follow(wanted)
+
+        loss_scale.apply(first(usable), update)
         return first(sums)
 
     return step_fn

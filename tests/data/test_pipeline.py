@@ -52,11 +52,12 @@ def test_a_pipeline_that_starts_later_goes_on_as_if_uninterrupted(first_step):
 
 def test_rows_belong_together():
     split = make_split()
-    for features, label, group, weight, index in take(6):
+    for features, label, group, weight, index, loss_weight in take(6):
         np.testing.assert_array_equal(features[:, 0, 0, 0], index)
         np.testing.assert_array_equal(label, split.examples.label[index])
         np.testing.assert_array_equal(group, split.group[index])
         np.testing.assert_array_equal(weight, np.ones(BATCH))
+        np.testing.assert_array_equal(loss_weight, np.ones(BATCH))
         for image, row in zip(features, index, strict=True):
             original = split.examples.features[row]
             assert (image == original).all() or (image == original[:, ::-1]).all()
@@ -70,7 +71,22 @@ def test_shapes_and_types_are_static():
         (tf.int32, [BATCH]),
         (tf.float32, [BATCH]),
         (tf.int32, [BATCH]),
+        (tf.float32, [BATCH]),
     ]
+
+
+def test_weighted_examples_keep_their_weights_in_training_and_count_alike_in_evaluation():
+    split = make_split()
+    own = np.linspace(0, 2, SIZE, dtype=np.float32)
+    weighted = Split(split.examples._replace(weight=own), split.group)
+    for *_, weight, index, loss_weight in take(6, split=weighted):
+        np.testing.assert_array_equal(weight, np.ones(BATCH))
+        np.testing.assert_array_equal(loss_weight, own[index])
+    odd = take(2, split=weighted.of_group(1))
+    for *_, index, loss_weight in odd:
+        np.testing.assert_array_equal(loss_weight, own[1::2][index])
+    for batch in evaluation_batches(weighted, 10):
+        np.testing.assert_array_equal(batch.loss_weight, batch.weight)
 
 
 def test_no_example_comes_twice_in_an_epoch():

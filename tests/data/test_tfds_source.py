@@ -11,6 +11,8 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from tfds_sets import prepare
 
 from moe.data import registry, tfds_source
 from moe.errors import UserError
@@ -131,38 +133,18 @@ def _images(size: int) -> np.ndarray:
     return np.random.default_rng(size).integers(0, 256, (size, 6, 5, 3)).astype(np.uint8)
 
 
+def _numbered(images) -> list[tuple[np.ndarray, int]]:
+    """The images with a label each, in turns."""
+    return [(image, number % len(CLASSES)) for number, image in enumerate(images)]
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A folder in which TFDS has prepared the set `tiny`; not to be changed."""
-    import tensorflow_datasets as tfds
-
-    class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        """As somebody's own set: TFDS finds it by its files alone."""
-
-        name = "tiny"
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(shape=(6, 5, 3)),
-                "label": tfds.features.ClassLabel(names=CLASSES),
-            }
-            return tfds.core.DatasetInfo(
-                builder=self,
-                features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", "label"),
-                disable_shuffling=True,
-            )
-
-        def _split_generators(self, download_manager):
-            return {"train": self._generate_examples(TRAIN), "test": self._generate_examples(TEST)}
-
-        def _generate_examples(self, size):
-            for number, image in enumerate(_images(size)):
-                yield number, {"image": image, "label": number % len(CLASSES)}
-
     root = tmp_path_factory.mktemp("prepared")
-    Tiny(data_dir=root).download_and_prepare()
+    image = tfds.features.Image(shape=(6, 5, 3))
+    splits = {"train": _numbered(_images(TRAIN)), "test": _numbered(_images(TEST))}
+    prepare(root, "tiny", splits, classes=CLASSES, image=image)
     return root
 
 
@@ -281,6 +263,102 @@ def test_auto_does_not_pass_over_a_damaged_cifar10(tmp_path):
     (folder / "dataset_info.json").write_text('{"name": "cifar')
     with pytest.raises(UserError, match=f"--dataset=cifar10: .*{tmp_path / 'cifar10'}"):
         registry.open_source("auto", str(tmp_path))
+
+
+# --- sets of other kinds ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Prepares the set `other` and opens it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(splits, image_size=None, **features):
+        if not (tmp_path / "data").exists():
+            prepare(tmp_path / "data", "other", splits, classes=CLASSES, **features)
+        return registry.open_source("other", str(tmp_path / "data"), image_size)
+
+    return make
+
+
+def _of_sizes(count: int, *sizes: tuple[int, int]) -> list[tuple[np.ndarray, int]]:
+    return _numbered(np.full((*sizes[n % len(sizes)], 3), n, np.uint8) for n in range(count))
+
+
+def test_images_of_several_sizes_need_to_be_told_which_one(make):
+    splits = {"train": _of_sizes(6, (4, 5), (7, 3)), "test": _of_sizes(3, (9, 9))}
+    with pytest.raises(
+        UserError, match=r"--dataset=other: .*\(4 x 5 x 3 and 7 x 3 x 3\); use --image_size=N"
+    ):
+        make(splits).train()
+    for size in (8, 6):
+        source = make(splits, size)
+        for part, count in ((source.train(), 6), (source.test(), 3)):
+            assert part.features.shape == (count, size, size, 3)
+            np.testing.assert_array_equal(part.features[:, 0, 0, 0], np.arange(count))
+            np.testing.assert_array_equal(part.label, np.arange(count) % 3)
+
+
+def test_images_that_happen_to_have_one_size_are_taken_as_they_are(make):
+    splits = {"train": _of_sizes(3, (4, 5)), "test": _of_sizes(3, (4, 5))}
+    assert make(splits).train().features.shape == (3, 4, 5, 3)
+
+
+def test_grey_images_keep_one_channel(make):
+    grey = tfds.features.Image(shape=(4, 4, 1))
+    splits = {s: _numbered(np.zeros((3, 4, 4, 1), np.uint8)) for s in ("train", "test")}
+    assert make(splits, image=grey).train().features.shape == (3, 4, 4, 1)
+    assert make(splits, 2).train().features.shape == (3, 2, 2, 1)
+
+
+def test_a_set_without_a_test_split_gives_a_fifth_of_each_class(make):
+    source = make({"train": _of_sizes(30, (4, 4))})
+    train, test = source.train(), source.test()
+    assert np.bincount(test.label).tolist() == [2, 2, 2]
+    seen = np.concatenate([train.features, test.features])[:, 0, 0, 0]
+    assert sorted(seen) == list(range(30))
+    assert "the same 20 %" in source.note
+
+
+def test_a_validation_split_stands_in_for_a_missing_test(make):
+    source = make({"train": _of_sizes(6, (4, 4)), "validation": _of_sizes(3, (4, 4))})
+    assert (len(source.train().label), len(source.test().label)) == (6, 3)
+    assert "its validation split stands in" in source.note
+
+
+def test_a_label_that_is_no_class_is_refused_with_split_and_row(make):
+    whole = _of_sizes(6, (4, 4))
+    unlabelled = [(image, -1 if n > 3 else label) for n, (image, label) in enumerate(whole)]
+    source = make({"train": whole, "test": unlabelled})
+    assert source.train().label.max() == 2
+    message = r"--dataset=other: split test, example 4 has the label -1.* 0 to 2 \(2 of 6 labels"
+    for _ in range(2):  # decoded, and from the cache
+        with pytest.raises(UserError, match=message):
+            source.test()
+
+
+def test_a_label_beyond_the_classes_is_refused(prepared, tmp_path, monkeypatch):
+    """TFDS would not write one; its mock does."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def examples(builder, **kwargs):
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices(
+            {"image": _images(TRAIN), "label": np.arange(TRAIN) % 4}
+        )
+
+    with tfds.testing.mock_data(as_dataset_fn=examples, data_dir=str(prepared)):
+        source = registry.open_source("tiny", None)
+        with pytest.raises(UserError, match=r"split train, example 3 has the label 3, .* 0 to 2"):
+            source.train()
+
+
+def test_images_of_16_bits_are_refused(make):
+    deep = tfds.features.Image(shape=(2, 2, 1), dtype=np.uint16)
+    splits = {s: _numbered(np.zeros((3, 2, 2, 1), np.uint16)) for s in ("train", "test")}
+    with pytest.raises(UserError, match=r"needs images of 8 bits .* \(image is uint16"):
+        make(splits, image=deep)
 
 
 def _with_url(url: str):

@@ -49,7 +49,8 @@ def main() -> None:
         if overflow and replica.replica_id_in_sync_group == 1:
             features[0] = np.inf
         label = tf.constant(rng.integers(L, size=S // 2), tf.int32)
-        return Batch(tf.constant(features), label, label, tf.ones([S // 2]), tf.range(S // 2))
+        ones = tf.ones([S // 2])
+        return Batch(tf.constant(features), label, label, ones, tf.range(S // 2), ones)
 
     def state() -> dict:
         copies = [strategy.experimental_local_results(weight) for weight in weights]

@@ -20,7 +20,7 @@ PRESETS = pathlib.Path(__file__).parents[2] / "flags" / "presets"
 
 def _train(workdir: pathlib.Path, *flags: str) -> dict:
     """The results of `python train.py FLAGS`."""
-    assert run.train(parse_train(["train.py", f"--workdir={workdir}", *flags])) == 0
+    assert run.train(parse_train(["train.py", f"--workdir={workdir}", "--noreport", *flags])) == 0
     return json.loads((workdir / "results.json").read_text())
 
 

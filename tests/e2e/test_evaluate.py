@@ -58,6 +58,7 @@ def copy_of(toy, trained, tmp_path):
 
 
 def _evaluate(workdir: pathlib.Path, *routing: str, **flags) -> dict:
+    flags = {"report": False} | flags
     assert evaluate(EvalConfig(workdir=str(workdir), routing=routing, **flags)) == 0
     return json.loads((workdir / "evaluation.json").read_text())
 
@@ -197,9 +198,9 @@ def test_where_the_data_is_looked_for(copy_of, monkeypatch, tmp_path):
     asked = []
     original = workspace.open_source
 
-    def spy(name, data_dir):
+    def spy(name, data_dir, *options):
         asked.append(data_dir)
-        return original(name, data_dir)
+        return original(name, data_dir, *options)
 
     monkeypatch.setattr(workspace, "open_source", spy)
     here, gone = str(tmp_path), str(tmp_path / "gone")
@@ -211,3 +212,46 @@ def test_where_the_data_is_looked_for(copy_of, monkeypatch, tmp_path):
     _change_data(workdir, data_dir=gone)
     _evaluate(workdir)
     assert asked == [here, "environment", "environment", "flag", gone]
+
+
+@pytest.mark.parametrize("name", ["hard", "soft", "clusters"])
+def test_what_training_ends_with_is_an_evaluation_that_adds_up(trained, name):
+    evaluation, results = (
+        json.loads((trained[name] / file).read_text())
+        for file in ("evaluation.json", "results.json")
+    )
+    assert evaluation["split"] == "test"
+    assert evaluation["parts"] == results["parts"]
+    ((routing, found),) = evaluation["routings"].items()
+    assert routing == results["routing"]
+    assert {key: found[key] for key in results["test"]} == results["test"]
+    assert found["routing_metrics"] == results["routing_metrics"]
+    accuracy, rows = found["accuracy"], found["attribution"]
+    assert sum(row["count"] for row in rows) == sum(found["calibration"]["count"]) == TEST
+    assert sum(row["count"] for row in rows if row["mixture"]) == round(accuracy * TEST)
+    gain = accuracy - results["parts"]["baseline"]["accuracy"]
+    assert found["boost"]["mended"] - found["boost"]["made"] == round(gain * TEST)
+    assert len(found["ablation"]) == len(evaluation["groups"])
+    named, known = name == "hard", name != "soft"
+    assert ("oracle" in found["oracle_gap"]) == named
+    assert (rows[0]["gate"] is not None) == named
+    confusion = evaluation["gate"]["confusion"]
+    assert (confusion is not None) == known
+    if known:
+        assert np.sum(confusion["count"]) == TEST
+    if named:
+        right = np.trace(confusion["count"]) / TEST
+        assert right == pytest.approx(results["parts"]["gate"]["accuracy"])
+
+
+def test_what_a_part_is_worth_is_tried_out(copy_of):
+    """Two experts, hard routing: without one of them the other answers everything."""
+    workdir = copy_of("hard")
+    found = _evaluate(workdir, "hard", "expert:sharp", "expert:soft", "oracle", "oracle_best")
+    found = found["routings"]
+    accuracy = {name: under["accuracy"] for name, under in found.items()}
+    lost = [accuracy["hard"] - accuracy[f"expert:{other}"] for other in ("soft", "sharp")]
+    assert found["hard"]["ablation"] == pytest.approx(lost)
+    for oracle, gap in found["hard"]["oracle_gap"].items():
+        assert gap == pytest.approx(accuracy[oracle] - accuracy["hard"])
+    assert found["oracle"]["ablation"] is None

@@ -89,9 +89,17 @@ def test_what_fixed_shapes_drop_is_counted(toy, tmp_path, factor, full):
     flags = {"routing": "hard", "jit_compile": True, "capacity_factor": factor}
     assert run.train(toy_config(tmp_path, groups="none:3", **flags)) == 0
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
-    dropped = [row["dropped"] for row in rows if row["split"] == "train"]
+    rows = [row for row in rows if row.get("split") == "train"]
+    dropped = [row["dropped"] for row in rows]
+    left = [sum(row["load_after_capacity"]) for row in rows]
+    np.testing.assert_allclose(left, 1 - np.array(dropped), atol=1e-6)
     # Room for half of the examples at most, however even the gate; or for all, however uneven.
     assert all((share >= 0.5) == full and (share > 0) == full for share in dropped)
+
+
+def test_noise_must_have_something_to_decide(toy, tmp_path):
+    with pytest.raises(UserError, match=r"chooses 2 of 2 experts, so noise decides nothing"):
+        run.train(toy_config(tmp_path, routing="noisy_topk", top_k=2))
 
 
 @pytest.mark.parametrize("mode", ["baseline", "gate", "experts"])
@@ -275,9 +283,16 @@ def test_xla_is_part_of_what_a_routed_run_is(toy, tmp_path):
 @pytest.mark.parametrize(("groups", "named"), [("semantic", True), ("none:2", False)])
 def test_only_named_groups_have_a_gate_accuracy(toy, tmp_path, groups, named):
     run.train(toy_config(tmp_path, groups=groups, epochs=1))
-    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    first, second = rows
     assert ("gate_accuracy" in first) == ("gate_loss" in first) == named
     assert first["loss"] > 0
+    assert all(sum(row["load"]) == pytest.approx(1) for row in rows)
+    # 25 validation examples, each counted for its favourite.
+    counted = np.sum(second["expert_by_class"], axis=1)
+    np.testing.assert_allclose(counted, np.multiply(second["load"], 25))
+    assert 0 < second["entropy"] <= np.log(2)
+    assert 0.5 <= second["confidence"] <= 1
 
 
 def test_ctrl_c_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, capsys):

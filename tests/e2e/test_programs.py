@@ -25,7 +25,7 @@ ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 _PATIENCE = 600
 """Seconds after which a process counts as hanging, also on a machine that is busy."""
 # The five experts on scikit-learn's digits: seconds.
-TRAIN = f"train.py --flagfile={ROOT}/flags/presets/tabular.flags --dataset=digits"
+TRAIN = f"train.py --flagfile={ROOT}/flags/presets/tabular.flags --dataset=digits --noreport"
 
 
 def _start(command: str, folder: pathlib.Path) -> subprocess.Popen:
@@ -67,6 +67,7 @@ def test_a_finished_run_is_evaluated_as_it_says(folder):
     for name, found in evaluation["routings"].items():
         (row,) = (line for line in out.splitlines() if line.split()[:1] == [name])
         assert f"{100 * found['accuracy']:.2f}" in row
+    assert out.splitlines()[-1] == "report: finished/report.html"
 
 
 @pytest.mark.parametrize(

@@ -107,9 +107,57 @@ def test_a_crashed_run_continues_exactly(toy, monkeypatch, tmp_path, mode, flags
     run.train(cut)
     _assert_same(tmp_path / "straight", tmp_path / "cut")
     _assert_same_metrics(tmp_path / "straight", tmp_path / "cut")
+    # Flips are counted against an epoch that the continued process has not seen.
+    seen = ["routing_flips" in r for r in _records(tmp_path / "cut") if "entropy" in r]
+    assert seen == {"joint": [False, True], "separate": [], "staged": [False, True, True]}[mode]
     (continued,) = (record for record in _records(tmp_path / "cut") if "event" in record)
     assert continued["event"] == "continued"
     assert continued["step"] > 0
+
+
+# A routing and its statistics, and the share of the experts that run an example in training.
+ROUTERS = {
+    "noisy": ({"routing": "noisy_topk", "top_k": 2, "load_loss": 0.1}, 2 / 3),
+    "balanced": ({"routing": "topk", "top_k": 2, "balance_bias": 0.01}, 2 / 3),
+    "expert choice": ({"routing": "expert_choice", "importance_loss": 0.1}, 1.25 / 3),
+}
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_trains_continues_exactly_and_is_evaluated(toy, monkeypatch, tmp_path, router):
+    flags, share = ROUTERS[router]
+    flags = flags | {"groups": "none:3", "baseline": False, "learning_rate": 0.01}
+    flags |= {"steps_per_loop": 2, "checkpoint_steps": 4}
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    run.train(toy_config(straight, **flags))
+    _crash(monkeypatch, toy_config(cut, **flags), 7)  # in the second epoch
+    run.train(toy_config(cut, **flags))
+    _assert_same(straight, cut)
+    _assert_same_metrics(straight, cut)
+
+    metrics = _records(straight)[0]
+    for name in ("importance_loss", "balance_loss", *(f for f in flags if f.endswith("_loss"))):
+        assert metrics[name] > 0
+    biases = [v for name, v in _weights(straight).items() if "gate" in name and v.shape == (3,)]
+    moved = [b for b in biases if b.any() and np.allclose(b / 0.01, np.round(b / 0.01), atol=1e-3)]
+    assert len(moved) == (router == "balanced")
+
+    results = json.loads((cut / "results.json").read_text())
+    assert results["test"]["accuracy"] > 0.3  # chance is 0.2
+    (stage,) = results["stages"]
+    expert = 192 * 16 + 16 * 5
+    outputs = 6 if router == "noisy" else 3
+    gate = 192 * 8 + 8 * outputs
+    assert stage["macs"] == stage["examples"] * round(3 * (gate + 3 * share * expert))
+    assert evaluate(EvalConfig(workdir=str(cut))) == 0
+    evaluation = json.loads((cut / "evaluation.json").read_text())
+    found = evaluation["routings"][flags["routing"]]
+    assert found["accuracy"] == results["test"]["accuracy"]
+    assert found["nll"] == pytest.approx(results["test"]["nll"], rel=1e-5)
+    assert evaluation["parts"] == results["parts"]
+    assert evaluation["top_k"] == flags.get("top_k")
+    # What is evaluated with all experts is routed nowhere.
+    assert (flags["routing"] in evaluation["routed_against_dense"]) == ("top_k" in flags)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +214,15 @@ def test_a_longer_run_continues_a_shorter_one(toy, monkeypatch, tmp_path, finish
 def test_a_run_that_grows_is_unfinished_until_it_has_grown(toy, monkeypatch, tmp_path):
     flags = {"steps_per_loop": 2, "checkpoint_steps": 4}
     run.train(toy_config(tmp_path, "baseline", epochs=1, **flags))
+    (tmp_path / "figures").mkdir()
+    found = [tmp_path / "report.html", tmp_path / "figures" / "learning_curves.png"]
+    for path in found:
+        path.touch()
+    found += [tmp_path / "results.json", tmp_path / "evaluation.json"]
+    assert all(path.exists() for path in found)
     longer = toy_config(tmp_path, "baseline", epochs=2, **flags)
     _crash(monkeypatch, longer, loop=4)
-    assert not (tmp_path / "results.json").exists()
+    assert not any(path.exists() for path in found)
     run.train(longer)
     assert json.loads((tmp_path / "results.json").read_text())["epochs"] == 2
 
@@ -234,7 +288,7 @@ def _command(workdir: pathlib.Path) -> list[str]:
     # Convolutions, dropout, augmented images; five stages of 22, 22, 9, 13 and 22 steps an epoch.
     flags = "--mode=separate --dataset=shapes --train_examples=800 --baseline_backbone=tiny"
     flags += " --augment=flip_crop --epochs=2 --batch_size=32 --checkpoint_steps=10"
-    flags += " --steps_per_loop=5"
+    flags += " --steps_per_loop=5 --noreport"
     return [sys.executable, str(ROOT / "train.py"), *flags.split(), f"--workdir={workdir}"]
 
 

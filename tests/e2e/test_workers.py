@@ -21,7 +21,8 @@ from moe.train.team import Alone, workers_asked_for
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = (
     "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
-    "--learning_rate=0.05 --balance_loss=0.1 --steps_per_loop=5 --checkpoint_steps=10"
+    "--learning_rate=0.05 --balance_loss=0.1 --steps_per_loop=5 --checkpoint_steps=10 "
+    "--noreport"
 )
 
 

@@ -203,3 +203,51 @@ def test_mcnemar_by_hand():
 def test_mcnemar_of_equals_finds_nothing():
     same = np.array([True, False, True])
     assert metrics.mcnemar(same, same) == {"only_a": 0, "only_b": 0, "p_value": 1.0}
+
+
+def test_calibration_bins_by_hand():
+    # 5 bins: (.6, .8] holds .7 (right) and .8 (wrong), (.8, 1] holds .9 and 1 (both right)
+    bins = metrics.calibration_bins(two(0.7, 0.8, 0.9, 1.0), np.array([0, 1, 0, 0]), bins=5)
+    assert bins["count"] == [0, 0, 0, 2, 2]
+    assert bins["accuracy"] == [None, None, None, 0.5, 1]
+    assert bins["confidence"] == [None] * 3 + [pytest.approx(0.75), pytest.approx(0.95)]
+
+
+# Expert 4 gets classes 0, 0, 1; expert 7 gets class 2 alone.
+BY_EXPERT = (np.array([4, 4, 4, 7]), np.array([0, 0, 1, 2]))
+
+
+def test_dispatch_entropy_by_hand():
+    # 3/4 of H(2/3, 1/3), 1/4 of H(1)
+    within = -(2 / 3 * np.log(2 / 3) + 1 / 3 * np.log(1 / 3))
+    assert metrics.dispatch_entropy(*BY_EXPERT) == pytest.approx(0.75 * within)
+    assert metrics.dispatch_entropy(np.arange(4), BY_EXPERT[1]) == pytest.approx(0)
+
+
+def test_dispatch_entropy_is_what_mutual_information_leaves():
+    expert, label = np.random.default_rng(0).integers(5, size=(2, 300))
+    whole = metrics.entropy(np.bincount(label) / 300)
+    information = sklearn.metrics.mutual_info_score(expert, label)
+    assert metrics.dispatch_entropy(expert, label) == pytest.approx(whole - information)
+
+
+def test_purity_by_hand():
+    assert metrics.purity(*BY_EXPERT) == 0.75  # 2 of class 0, 1 of class 2
+    assert metrics.purity(np.zeros(4, int), BY_EXPERT[1]) == 0.5
+
+
+def test_specialisation_is_among_the_routing_metrics():
+    result = metrics.routing_metrics(GATE, EXPERT, CLASS, np.full(4, -1))
+    # loads .75, .25, 0 and a mean of 1/3
+    assert result["max_violation"] == pytest.approx(1.25)
+    assert result["dispatch_entropy"] == metrics.dispatch_entropy(EXPERT, CLASS)
+    assert result["purity"] == metrics.purity(EXPERT, CLASS) == 0.75
+
+
+def test_information_from_counts_is_that_of_the_labellings():
+    a, b = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 1, 0, 0])
+    count = np.array([[1, 1], [1, 2], [1, 0]])
+    assert metrics.normalized_count_information(count) == pytest.approx(
+        metrics.mutual_information(a, b)[1]
+    )
+    assert metrics.normalized_count_information(np.array([[3, 0], [2, 0]])) == 0.0

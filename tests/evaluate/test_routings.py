@@ -4,14 +4,15 @@ import keras
 import numpy as np
 import pytest
 
-from moe.config import EVALUATION_ROUTINGS
+from moe.config import BALANCED_ROUTINGS, EVALUATION_ROUTINGS, ROUTINGS, TOP_K_ROUTINGS
 from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
 from moe.evaluate.predict import Dense, predict_dense, predict_parts, predict_routed
 from moe.evaluate.routings import answers_under, check_routing
 from moe.models import backbones
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import make_router
 
 # Two examples, two experts, three classes.
 GATE = np.log([[0.6, 0.4], [0.3, 0.7]]).astype(np.float32)
@@ -40,6 +41,8 @@ GOLDENS = {
     "soft": ([[0.46, 0.44, 0.1], [0.41, 0.27, 0.32]], [0, 1]),
     "hard": ([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]], [0, 1]),
     "topk": ([[0.46, 0.44, 0.1], [0.41, 0.27, 0.32]], [0, 1]),
+    "noisy_topk": ([[0.46, 0.44, 0.1], [0.41, 0.27, 0.32]], [0, 1]),
+    "expert_choice": ([[0.46, 0.44, 0.1], [0.41, 0.27, 0.32]], [0, 1]),
     "uniform": ([[0.4, 0.5, 0.1], [0.35, 0.25, 0.4]], [-1, -1]),
     # by group: 1, then 0
     "oracle": ([[0.1, 0.8, 0.1], [0.2, 0.2, 0.6]], [1, 0]),
@@ -59,6 +62,14 @@ def test_answers_by_hand(name):
     np.testing.assert_array_equal(result.answer, np.argmax(expected, axis=1))
     np.testing.assert_array_equal(result.expert, expert)
     np.testing.assert_array_equal(result.gate_log_probs, GATE)
+
+
+@pytest.mark.parametrize("name", ["hard", "topk"])
+def test_a_balance_bias_has_a_say_in_who_answers(name):
+    # .6 - .5 < .4 and .3 - .5 < .7
+    result = under(name, balance_bias=np.array([-0.5, 0.0], np.float32))
+    np.testing.assert_array_equal(result.expert, [1, 1])
+    np.testing.assert_allclose(np.exp(result.log_probs), EXPERTS[:, 1], atol=1e-6)
 
 
 def test_every_routing_is_tested():
@@ -111,7 +122,7 @@ KINDS = {"full": (False, False), "blended": (False, True), "group": (True, False
 KINDS["group, blended"] = (True, True)
 
 
-def make_mixture(kind):
+def make_mixture(kind, balanced=False):
     group, blends = KINDS[kind]
     keras.utils.set_random_seed(2)
 
@@ -125,6 +136,7 @@ def make_mixture(kind):
         baseline=network(L) if blends else None,
         combiners=[network(L) for _ in range(E)] if blends else [],
         group_of_class=GROUP_OF_CLASS if group else None,
+        balanced=balanced,
     )
     mixture.build((None, COLUMNS))
     return mixture
@@ -144,7 +156,7 @@ def kind(request):
     return request.param, mixture, split, predict_dense(mixture, split, batch_size=SIZE)
 
 
-def under_dense(kind, name):
+def under_dense(kind, name, balance_bias=None):
     group, blends = KINDS[kind[0]]
     split = kind[2]
     return answers_under(
@@ -155,17 +167,32 @@ def under_dense(kind, name):
         expert_names=("a", "b", "c"),
         group_of_class=GROUP_OF_CLASS if group else None,
         blends=blends,
+        balance_bias=balance_bias,
         top_k=2,
     )
 
 
-@pytest.mark.parametrize("name", ["soft", "hard", "topk"])
+@pytest.mark.parametrize("name", ROUTINGS)
 def test_dense_answers_and_the_running_mixture_agree(kind, name):
+    assert_same_answers(kind, name)
+
+
+@pytest.mark.parametrize("name", BALANCED_ROUTINGS)
+def test_dense_answers_and_a_running_mixture_with_a_bias_agree(kind, name):
+    bias = np.array([0.5, 0.0, -0.5], np.float32)
+    mixture = make_mixture(kind[0], balanced=True)
+    mixture.balance_bias.assign(bias)
+    assert_same_answers((kind[0], mixture, *kind[2:]), name, bias)
+    without = under_dense(kind, name)
+    assert (without.expert != under_dense(kind, name, bias).expert).any()
+
+
+def assert_same_answers(kind, name, balance_bias=None):
     _, mixture, split, _ = kind
-    router = make_router(name, 2 if name == "topk" else 1)
+    router = make_router(name, 2 if name in TOP_K_ROUTINGS else 1)
     # 11 examples in batches of 4: the last one is padded.
     served = predict_routed(mixture, split, 4, router.evaluate)
-    made = under_dense(kind, name)
+    made = under_dense(kind, name, balance_bias)
     np.testing.assert_allclose(served.log_probs, made.log_probs, atol=1e-4)
     for column in ("answer", "expert"):
         np.testing.assert_array_equal(getattr(served, column), getattr(made, column))

@@ -12,7 +12,8 @@ from moe.config import Config, LossConfig, ModelConfig, TrainConfig
 from moe.models import backbones
 from moe.models.build import build_mixture
 from moe.models.layers import Dropout
-from moe.models.mixture import MixtureOfExperts, Way, make_router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Way, make_router
 from moe.taxonomy import Groups
 from moe.train.objectives import BlendObjective, JointObjective
 from moe.types import Batch
@@ -311,6 +312,7 @@ def test_the_gate_learns_from_every_mixture_loss_alone(mixtures, router, mixture
         tf.fill([S], -1),
         tf.ones([S]),
         tf.range(S),
+        tf.ones([S]),
     )
     variables = [v.value for v in mixture.gate.trainable_variables]
     with randomness.key_scope(tf.constant([1, 2])), tf.GradientTape() as tape:
@@ -344,20 +346,13 @@ def test_only_the_combiners_drop_when_they_learn_to_blend(combiners_drop):
     mixture = make_mixture(kind, dropping, combiners=[network(L) for _ in range(E)])
     objective = BlendObjective(mixture, None)
     columns = {"label": LABEL, "group": LABEL % E, "index": np.arange(S), "weight": np.ones(S, "f")}
-    batch = Batch(features=tf.constant(FEATURES), **columns)
+    batch = Batch(features=tf.constant(FEATURES), loss_weight=columns["weight"], **columns)
 
     def loss(key):
         with randomness.key_scope(tf.constant(key)):
             return float(objective.train(batch, S).loss)
 
     assert (loss([1, 2]) != loss([1, 3])) == combiners_drop
-
-
-def test_top_k_with_one_expert_is_hard_routing():
-    assert make_router("topk", 1).sampled
-    assert make_router("hard").sampled
-    assert not make_router("topk", 2).sampled
-    assert not make_router("soft").sampled
 
 
 # --- as a Keras model ---------------------------------------------------------------------------

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from moe import randomness
 from moe.config import LossConfig
 from moe.models import backbones
-from moe.models.mixture import MixtureOfExperts, make_router
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import make_router
 from moe.train.loss_scale import make_loss_scale
-from moe.train.objectives import JointObjective, PartObjective
+from moe.train.objectives import BlendObjective, JointObjective, PartObjective, per_example
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
 from moe.train.step import make_train_step
-from moe.types import Batch
+from moe.types import Batch, Routing
 
 S, E, L, RATE = 12, 2, 3, 0.1
 SHAPE = (4,)
 
 
-def _mixture() -> MixtureOfExperts:
+def _mixture(balanced: bool = False) -> MixtureOfExperts:
     tf.random.set_seed(0)
     networks = [backbones.build("mlp-5", SHAPE, n) for n in (E, L, L, L)]
     for network in networks:
@@ -28,7 +32,9 @@ def _mixture() -> MixtureOfExperts:
         for variable in network.trainable_variables:
             variable.assign(rng.normal(size=variable.shape) / 2)
     gate, *experts, baseline = networks
-    mixture = MixtureOfExperts(gate=gate, experts=experts, num_classes=L, baseline=baseline)
+    mixture = MixtureOfExperts(
+        gate=gate, experts=experts, num_classes=L, baseline=baseline, balanced=balanced
+    )
     mixture.build((None, *SHAPE))
     return mixture
 
@@ -41,6 +47,7 @@ def _batch() -> Batch:
         features=tf.constant(rng.normal(size=(S, *SHAPE)), tf.float32),
         weight=tf.ones([S]),
         index=tf.range(S),
+        loss_weight=tf.ones([S]),
         **{name: tf.constant(column) for name, column in columns.items()},
     )
 
@@ -53,12 +60,21 @@ OBJECTIVES = {
     "topk": lambda mixture: JointObjective(
         mixture, make_router("topk", 2), LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0), named=True
     ),
+    "balanced": lambda mixture: JointObjective(
+        mixture,
+        make_router("hard", balanced=True),
+        LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0),
+        named=True,
+        balance_rate=0.25,
+    ),
 }
 
 
-def _step(kind: str, **options) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
+def _step(
+    kind: str, batch: Batch | None = None, **options
+) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:
     """Metric sums of one step of plain gradient descent, and the weights after it."""
-    mixture = _mixture()
+    mixture = _mixture(kind == "balanced")
     objective = OBJECTIVES[kind](mixture)
     parts = ["baseline"] if kind == "one part" else list(mixture.parts())
     optimizers = {
@@ -79,12 +95,11 @@ def _step(kind: str, **options) -> tuple[np.ndarray, dict[str, list[np.ndarray]]
         loss_scale=make_loss_scale("float32"),
         **options,
     )
-    sums = tf.function(step, autograph=False)(_batch(), tf.constant(0, tf.int64))
+    sums = tf.function(step, autograph=False)(batch or _batch(), tf.constant(0, tf.int64))
     after = {
-        part: [v.numpy() for v in network.trainable_variables]
-        for part, network in mixture.parts().items()
+        part: [v.numpy() for v in network.variables] for part, network in mixture.parts().items()
     }
-    return sums.numpy(), after
+    return dict(zip(objective.metric_names, sums.numpy(), strict=True)), after
 
 
 def test_a_step_is_gradient_descent_on_the_mean_loss():
@@ -96,8 +111,8 @@ def test_a_step_is_gradient_descent_on_the_mean_loss():
         loss = tf.reduce_mean(losses)
     gradients = tape.gradient(loss, [v.value for v in variables])
     sums, after = _step("one part")
-    assert sums[0] == pytest.approx(float(loss) * S, rel=1e-5)
-    assert sums[-1] == S
+    assert sums["loss"] == pytest.approx(float(loss) * S, rel=1e-5)
+    assert sums["examples"] == S
     for found, before, gradient in zip(after["baseline"], variables, gradients, strict=True):
         np.testing.assert_allclose(found, before.numpy() - RATE * gradient, atol=1e-6)
     for found, before in zip(after["gate"], mixture.gate.trainable_variables, strict=True):
@@ -108,15 +123,135 @@ def test_a_step_is_gradient_descent_on_the_mean_loss():
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_a_batch_in_slices_is_the_whole_batch(kind, slices):
     whole, in_slices = _step(kind), _step(kind, accumulate=slices)
-    np.testing.assert_allclose(in_slices[0], whole[0], rtol=1e-5, atol=1e-5)
+    sums = [
+        # Statistics of a batch become those of a slice.
+        [value for name, value in sums.items() if name not in ("balance_loss", "importance_loss")]
+        for sums, _ in (whole, in_slices)
+    ]
+    np.testing.assert_allclose(*sums, rtol=1e-5, atol=1e-5)
     for part, weights in whole[1].items():
         for found, expected in zip(in_slices[1][part], weights, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}])
+def test_the_balance_bias_follows_the_load_of_the_whole_batch(options):
+    mixture = _mixture()
+    logits = mixture.gate_logits(mixture.standardize(_batch().features))
+    load = np.bincount(np.argmax(logits, axis=1), minlength=E)
+    assert load[0] != load[1]
+    gate = _step("balanced", **options)[1]["gate"]
+    (bias,) = (weight for weight in gate if weight.shape == (E,) and set(abs(weight)) == {0.25})
+    np.testing.assert_array_equal(bias, 0.25 * np.sign(S / E - load))
+
+
 def test_xla_takes_the_same_step():
     plain, compiled = _step("soft"), _step("soft", jit_compile=True)
-    np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-5, atol=1e-5)
+    assert compiled[0] == pytest.approx(plain[0], rel=1e-5, abs=1e-5)
     for part, weights in plain[1].items():
         for found, expected in zip(compiled[1][part], weights, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+# --- weighted examples --------------------------------------------------------------------------
+
+
+def _told(features: tf.Tensor) -> types.SimpleNamespace:
+    """A mixture of one expert whose answers are the features."""
+    return types.SimpleNamespace(
+        num_experts=1,
+        standardize=lambda x: x,
+        part_log_probs=lambda part, x, training: x,
+        forward=lambda x, way, parts: types.SimpleNamespace(
+            log_probs=x,
+            gate_logits=tf.zeros([4, 1]),
+            routing=Routing(tf.zeros([4, 1], tf.int32), tf.zeros([4, 1])),
+        ),
+    )
+
+
+@pytest.mark.parametrize("kind", ["part", "blend"])
+def test_weights_scale_losses_and_leave_counts_alone(kind):
+    # Probabilities of the label: 1/2, 1/4, 1/8, 1/2; the first and the last answer are right.
+    probabilities = [[4, 2, 2], [5, 1, 2], [1, 6, 1], [2, 4, 2]]
+    features = tf.math.log(tf.constant(probabilities, tf.float32) / 8)
+    batch = Batch(
+        features,
+        label=tf.constant([0, 2, 0, 1]),
+        group=tf.zeros([4], tf.int32),
+        weight=tf.ones([4]),
+        index=tf.range(4),
+        loss_weight=tf.constant([1, 2, 0, 0.5]),
+    )
+    mixture = _told(features)
+    objective = {"part": PartObjective(mixture, "baseline"), "blend": BlendObjective(mixture, None)}
+    outcome = objective[kind].train(batch, 4)
+    # log 2 * (1 * 1 + 2 * 2 + 0 * 3 + 0.5 * 1), two right ones, four examples.
+    np.testing.assert_allclose(outcome.sums, [5.5 * np.log(2), 2, 4], rtol=1e-6)
+    assert float(outcome.loss) == pytest.approx(5.5 * np.log(2) / 4)
+
+
+def test_joint_losses_are_sums_over_weighted_examples_and_balance_is_not():
+    mixture = _mixture()
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, balance_loss=0.1, z_loss=0.3)
+    objective = JointObjective(mixture, make_router("soft"), weights, named=True)
+
+    def sums(loss_weight: np.ndarray) -> dict[str, float]:
+        loss_weight = tf.constant(loss_weight, tf.float32)
+        outcome = objective.train(_batch()._replace(loss_weight=loss_weight), S)
+        assert float(outcome.loss) == pytest.approx(float(outcome.sums[0]) / S)
+        return dict(zip(objective.metric_names, outcome.sums.numpy(), strict=True))
+
+    weighted = np.linspace(0, 3, S)
+    alone = [sums(row) for row in np.eye(S)]
+    found = sums(weighted)
+    factors = {"nll": 1, "gate_loss": 1, "baseline_loss": 0.5, "expert_loss": 0.5, "z_loss": 0.3}
+    for name in factors:
+        expected = sum(w * one[name] for w, one in zip(weighted, alone, strict=True))
+        assert found[name] == pytest.approx(expected, rel=1e-4)
+        assert expected > 0
+    for name in ("balance_loss", "accuracy", "gate_accuracy", "dropped", "examples"):
+        assert found[name] == pytest.approx(alone[0][name], rel=1e-6)
+    total = sum(factor * found[name] for name, factor in factors.items())
+    assert found["loss"] == pytest.approx(total + 0.1 * found["balance_loss"], rel=1e-5)
+
+
+def test_an_example_that_weighs_two_is_an_example_twice():
+    """Of the gradient, too: the update is the one of a batch that holds it twice."""
+    batch = _batch()
+    double = np.r_[np.arange(S // 2), np.arange(S // 2)]
+    twice = Batch(*(tf.gather(column, double) for column in batch))
+    weight = np.repeat([2.0, 0.0], S // 2).astype(np.float32)
+    one = batch._replace(loss_weight=tf.constant(weight))
+    after = [_step("soft", b)[1] for b in (twice, one)]
+    for part, weights in after[0].items():
+        for expected, found in zip(weights, after[1][part], strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_sums_become_means_and_lists():
+    names = ("loss", "load/0", "load/1", "left/0", "left/1", "examples")
+    assert per_example(names, [6.0, 3, 1, 2, 1, 4]) == {
+        "loss": 1.5,
+        "load": [0.75, 0.25],
+        "left": [0.5, 0.25],
+    }
+    assert per_example(("loss", "examples"), [0.0, 0.0]) == {"loss": 0}
+
+
+def test_joint_training_counts_the_load_before_and_after_capacity():
+    mixture, batch = _mixture(), _batch()
+    router = make_router("topk", 1, fixed=True, capacity_factor=0.5)  # hard: draws from the gate
+    objective = JointObjective(
+        mixture,
+        router,
+        LossConfig(gate_supervision=0.0, baseline_loss=0.0, expert_loss=0.0, balance_loss=0.0),
+        named=False,
+    )
+    with randomness.key_scope(tf.constant([0, 0]), 0, 1):
+        sums = objective.train(batch, S).sums.numpy()
+    means = per_example(objective.metric_names, sums.tolist())
+    assert sum(means["load"]) == pytest.approx(1)
+    # Each of the two has room for 3 of 12.
+    assert max(means["load_after_capacity"]) == pytest.approx(0.25)
+    assert sum(means["load_after_capacity"]) == pytest.approx(1 - means["dropped"])
