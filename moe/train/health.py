@@ -88,7 +88,9 @@ def symptoms(
 
 def _more_balance(group_shares: Sequence[float] | None) -> str:
     if group_shares is None:
-        return "a higher --balance_loss, a lower --learning_rate, or fewer experts"
+        return (
+            "a higher --balance_loss or --balance_bias, a lower --learning_rate, or fewer experts"
+        )
     return "a higher --gate_supervision, or a lower --learning_rate"
 
 
