@@ -79,14 +79,29 @@ class _Stored(TypedDict):
     config: dict
     precision: str
     groups: NotRequired[dict[str, list[str]]]
+    classes: NotRequired[list[str]]
+    input_shape: NotRequired[list[int]]
+    initial: NotRequired[dict[str, str]]
 
 
 class StoredRun(NamedTuple):
-    """A run as `config.json` has it: its configuration, precision, and classes by group."""
+    """A run as `config.json` has it; None is what an older version did not note down.
+
+    Attributes:
+      config: fully resolved.
+      precision: the dtype policy of the networks.
+      groups: classes by group, in the order of the experts.
+      classes: L names.
+      input_shape: of one example's features.
+      initial: for each part that did not start at random, the `RUN:PART` it started from.
+    """
 
     config: Config
     precision: str
-    groups: dict[str, list[str]] | None
+    groups: dict[str, list[str]] | None = None
+    classes: list[str] | None = None
+    input_shape: list[int] | None = None
+    initial: dict[str, str] | None = None
 
 
 def read_results(workdir: pathlib.Path) -> Results:
@@ -112,7 +127,8 @@ def read_run(workdir: pathlib.Path) -> StoredRun:
         config = Config.from_dict(stored["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return StoredRun(config, stored["precision"], stored.get("groups"))
+    noted = (stored.get(name) for name in ("groups", "classes", "input_shape", "initial"))
+    return StoredRun(config, stored["precision"], *noted)
 
 
 def _read(path: pathlib.Path, kind: type) -> Any:

@@ -25,11 +25,10 @@ from moe.files import write_json
 from moe.models.mixture import MixtureOfExperts, make_router
 from moe.provenance import provenance
 from moe.routing import asks_somebody
-from moe.run_files import StoredRun, read_run
-from moe.train.checkpoint import CheckpointStore
+from moe.run_files import StoredRun
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
-from moe.train.state import model_variables
+from moe.trained import Trained, find_run, restore_best
 from moe.workspace import Workspace, open_workspace
 
 DEFAULT_TOP_K = 2
@@ -56,7 +55,7 @@ def evaluate(config: EvalConfig) -> int:
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
-    names, top_k = _asked_routings(config, workspace, mixture, parts)
+    names, top_k = asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
     if names:
         found, answers = _route(workspace, mixture, split, names, top_k, config)
@@ -88,26 +87,9 @@ def evaluate(config: EvalConfig) -> int:
     return 0
 
 
-def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
-    """Fills the mixture with a finished run's weights; returns the parts that were trained.
-
-    Raises:
-      UserError: the run is not finished or its weights are damaged.
-    """
-    store = CheckpointStore(workdir / "best")
-    saved = store.newest()
-    if saved is None:
-        raise UserError(f"--workdir={workdir}: the run is not finished; train.py continues it.")
-    parts = saved.progress["parts"]
-    store.restore(saved, model_variables(mixture, parts))
-    return parts
-
-
 def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     """The run, configured to be evaluated here and now."""
-    if not (workdir / "config.json").exists():
-        raise UserError(f"--workdir={workdir}: no run there (config.json is missing).")
-    stored = read_run(workdir)
+    stored = find_run(workdir)
     run = stored.config
     data_dir = config.data_dir or run.data.data_dir
     if not config.data_dir and not os.path.isdir(data_dir or ""):
@@ -117,8 +99,11 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     return stored._replace(config=run)
 
 
-def _asked_routings(
-    config: EvalConfig, workspace: Workspace, mixture: MixtureOfExperts, parts: Sequence[str]
+def asked_routings(
+    config: EvalConfig,
+    workspace: Workspace | Trained,
+    mixture: MixtureOfExperts,
+    parts: Sequence[str],
 ) -> tuple[tuple[str, ...], int]:
     """The routings to try, none where there is nothing to route, and the K of `topk`.
 

@@ -12,8 +12,8 @@ from toy import TEST, TRAIN, toy_config, toy_source
 from moe import run
 from moe.data import pipeline, registry
 from moe.errors import UserError
-from moe.evaluate.run import restore_best
 from moe.train import accounts, meter, stage_run
+from moe.trained import restore_best
 from moe.workspace import open_workspace
 
 MIXTURES = [
