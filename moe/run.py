@@ -22,6 +22,7 @@ from moe.models.mixture import MixtureOfExperts, make_router
 from moe.models.normalization import check_replicas
 from moe.provenance import continue_command, evaluate_command, provenance
 from moe.run_files import read_results, read_run
+from moe.serving import export_run
 from moe.train.accounts import accounts
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data
@@ -34,6 +35,7 @@ from moe.train.stages import Stage, check_examples, parts_of, stages_of
 from moe.train.state import model_variables
 from moe.train.team import make_team
 from moe.train.trainer import train_stages
+from moe.train.warm_start import count_starts, take_over
 from moe.workspace import Workspace, open_workspace
 
 
@@ -53,7 +55,8 @@ def train(config: Config) -> int:
     config = workspace.config
     workdir, longer = _open_workdir(workspace, precision.policy)
     if (workdir / "results.json").exists() and not longer:
-        _print_results(read_results(workdir), workdir)
+        export = config.runtime.export and make_team(strategy).is_chief
+        _hand_over(read_results(workdir), workdir, export)
         return 0
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
@@ -69,11 +72,13 @@ def train(config: Config) -> int:
     if replicas > 1:
         routed = config.model.routing != "soft" and stages[-1].kind == "joint"
         check_replicas(mixture.parts(), routed)
+    initial = _start_weights(workspace, mixture, parts_of(stages), workdir)
+    stages = count_starts(stages, initial)
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
     team = make_team(strategy)
     if team.is_chief:
-        _begin(workspace, workdir, precision.policy, longer, facts)
+        _begin(workspace, workdir, precision.policy, longer, facts | {"initial": initial})
     reporter = Reporter(workdir / "metrics.jsonl") if team.is_chief else Silent()
     reporter.say(
         f"{config.mode} on {workspace.source.name}: {len(workspace.train):,} training and "
@@ -82,6 +87,9 @@ def train(config: Config) -> int:
     )
     if workspace.source.note:
         reporter.say(workspace.source.note)
+    if initial:
+        sources = ", ".join(f"{part} from {source}" for part, source in initial.items())
+        reporter.say(f"starts with weights of other runs: {sources}")
     for part, model in mixture.parts().items():
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
@@ -122,7 +130,7 @@ def train(config: Config) -> int:
     team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
     if team.is_chief:
-        _print_results(results, workdir)
+        _hand_over(results, workdir, config.runtime.export)
     return 0
 
 
@@ -146,6 +154,8 @@ def _begin(
         {
             "config": workspace.config.to_dict(),
             "groups": workspace.groups.members(workspace.source.classes),
+            "classes": list(workspace.source.classes),
+            "input_shape": list(workspace.input_shape),
             "precision": policy,
             **facts,
         },
@@ -213,12 +223,28 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
     return workdir, longer
 
 
+def _start_weights(
+    workspace: Workspace, mixture: MixtureOfExperts, parts: list[str], workdir: pathlib.Path
+) -> dict[str, str]:
+    """Takes over what `--init_from` names, where no checkpoint of this run goes on from it.
+
+    Returns:
+      Where the weights of each part come from; parts that start at random are not there.
+    """
+    if not workspace.config.train.init_from:
+        return {}
+    if CheckpointStore(workdir / "checkpoints").newest():
+        return read_run(workdir).initial or {}
+    return take_over(workspace, mixture, parts)
+
+
 def _forget_outcome(workdir: pathlib.Path) -> None:
     """A run that grows is unfinished: what it found so far must not pass for its outcome."""
-    for name in ("results.json", "evaluation.json", "predictions*.npz"):
+    for name in ("results.json", "evaluation.json", "predictions*.npz", "predicted.csv"):
         for path in workdir.glob(name):
             path.unlink()
-    shutil.rmtree(workdir / "best", ignore_errors=True)
+    for name in ("best", "export"):
+        shutil.rmtree(workdir / name, ignore_errors=True)
 
 
 def _evaluate(
@@ -268,7 +294,9 @@ def _evaluate(
     }
 
 
-def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
-    """The final table, and how to go on."""
+def _hand_over(results: dict[str, Any], workdir: pathlib.Path, export: bool) -> None:
+    """The final table, how to go on, and the export that was asked for."""
     print(f"\n{results_text(results)}\n\ncontinue: {continue_command(workdir)}")
     print(f"evaluate: {evaluate_command(workdir)}")
+    if export:
+        print(f"exported: {export_run(workdir)}")

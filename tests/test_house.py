@@ -19,7 +19,10 @@ FLOORS = [
     ],
     ["moe.config", "moe.data.source", "moe.routing", "moe.losses"],
     ["moe.taxonomy", "moe.defaults", "moe.run_files"],
-    ["moe.data.*", "moe.models.*", "moe.evaluate.metrics", "moe.evaluate.tables"],
+    [
+        *("moe.data.*", "moe.models.*"),
+        *("moe.evaluate.inputs", "moe.evaluate.metrics", "moe.evaluate.tables"),
+    ],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
         "moe.evaluate.compare",
@@ -42,10 +45,11 @@ FLOORS = [
         "moe.train.team",
     ],
     ["moe.train.objectives", "moe.train.context", "moe.train.state"],
-    ["moe.train.step", "moe.train.loop"],
+    ["moe.trained"],
+    ["moe.serving", "moe.train.step", "moe.train.loop", "moe.train.warm_start"],
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
-    ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
+    ["moe.run", "moe.evaluate.run", "moe.evaluate.use", "moe.report.*", "moe.benchmark.*"],
 ]
 
 

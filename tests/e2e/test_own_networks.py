@@ -28,6 +28,19 @@ def test_a_frozen_expert_stays_as_it_is(toy, tmp_path, mode):
         assert same == name.startswith(("expert_", "standardize")), name
 
 
+def test_a_new_head_on_a_frozen_body_is_all_that_learns(toy, tmp_path):
+    flags = {"gate_backbone": "e2e.my_networks:tuned_head", "monitor": "loss"}
+    for epochs in (1, 2):
+        run.train(toy_config(tmp_path / str(epochs), "gate", epochs=epochs, **flags))
+    short, long = (
+        {n: v for n, v in _tensors(tmp_path / name).items() if n.startswith("gate/")}
+        for name in "12"
+    )
+    moved = [before.shape for name, before in short.items() if (before != long[name]).any()]
+    assert sorted(moved) == [(2,), (6, 2)]
+    assert len(short) == 6
+
+
 def test_a_foreign_stochastic_layer_draws_from_the_step(toy, tmp_path):
     flags = {"baseline_backbone": "e2e.my_networks:with_foreign_dropout"}
     for steps in (1, 4):
