@@ -1,4 +1,4 @@
-"""Evaluates or compares finished runs: `python eval.py --help`."""
+"""Evaluates, compares or uses finished runs: `python eval.py --help`."""
 
 import sys
 
@@ -10,6 +10,10 @@ def main() -> int:
     """Parses first: a wrong flag must not wait for TensorFlow to load."""
     config = parse_eval(sys.argv)
     load_tensorflow()
+    if config.export or config.predict:
+        from moe.evaluate.use import use
+
+        return use(config)
     from moe.evaluate.run import evaluate
 
     return evaluate(config)

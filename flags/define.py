@@ -96,6 +96,16 @@ def eval_flags() -> flags.FlagValues:
     define.string("precision", "Precision; the one the run was trained in if none.")
     define.integer("batch_size", "Examples a batch.")
     define.boolean("report", _REPORT)
+    define.boolean(
+        "export",
+        "Write the mixture to WORKDIR/export, a SavedModel that TensorFlow alone can run, in "
+        "float32, under one --routing that training knows; the run's own if none is given.",
+    )
+    define.string(
+        "predict",
+        "Classify these files: images ('photos/*.png'), or CSV tables for a run on table rows.",
+    )
+    define.string("predict_to", "Where the answers go. Default: WORKDIR/predicted.csv.")
     return values
 
 
@@ -221,6 +231,12 @@ def _training(values: flags.FlagValues) -> None:
         "exactly that many. Evaluation drops nothing.",
     )
     define.integer("seed", "Initial weights, order, augmentation, dropout, sampling.")
+    define.several(
+        "init_from",
+        "Start from the weights of a finished run: RUN (every network that fits by name), RUN:PART "
+        "or 'RUN:PART->PART' (there -> here). Parts: baseline, gate, expert_0 … or a group's name, "
+        "combiner_0 …; may be repeated, and the last one that names a part counts.",
+    )
 
 
 def _runtime(values: flags.FlagValues) -> None:
@@ -255,6 +271,11 @@ def _runtime(values: flags.FlagValues) -> None:
     define.float("checkpoint_seconds", "Longest time between checkpoints.")
     define.integer("checkpoint_steps", "Also save every N steps; 0: no.")
     define.integer("keep", "How many checkpoints to keep.")
+    define.boolean(
+        "export",
+        "At the end, write the mixture to WORKDIR/export, a SavedModel that TensorFlow alone can "
+        "run.",
+    )
 
 
 def _benchmark(values: flags.FlagValues) -> None:

@@ -38,7 +38,9 @@ def parse_train(argv: Sequence[str]) -> Config | BenchmarkConfig:
 
 def parse_eval(argv: Sequence[str]) -> EvalConfig:
     """The same for `eval.py`."""
-    values = _parse(argv, eval_flags(), "Evaluates or compares finished runs.", _EVAL_EXAMPLES)
+    values = _parse(
+        argv, eval_flags(), "Evaluates, compares or uses finished runs.", _EVAL_EXAMPLES
+    )
     return _fill(EvalConfig, values)
 
 
@@ -61,6 +63,7 @@ python train.py --flagfile=flags/presets/tabular.flags --dataset=digits"""
 
 _EVAL_EXAMPLES = """\
 python eval.py --workdir=runs/joint --routing=hard,soft,oracle,baseline
+python eval.py --workdir=runs/joint --predict='photos/*.png'
 python eval.py --compare=runs/separate,runs/joint"""
 
 

@@ -13,7 +13,7 @@ import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from moe.errors import UserError
 from moe.typed import check
@@ -28,6 +28,8 @@ TOP_K_ROUTINGS = ("topk", "noisy_topk")
 BALANCED_ROUTINGS = ("hard", "topk")
 """Those that --balance_bias can balance."""
 EVALUATION_ROUTINGS = (*ROUTINGS, "oracle", "oracle_best", "random", "uniform", "baseline")
+LABEL_ROUTINGS = ("oracle", "oracle_best")
+"""Routings that ask for the truth."""
 EXPERT_HEADS = ("full", "group")
 BOOSTS = ("none", "scalar", "per_class")
 MIXTURE_LOSSES = ("likelihood", "expected")
@@ -110,6 +112,7 @@ class TrainConfig:
     accumulate: int = 1
     capacity_factor: float = 1.25
     seed: int = 0
+    init_from: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +133,7 @@ class RuntimeConfig:
     checkpoint_seconds: float = _free(60.0)
     checkpoint_steps: int = _free(0)
     keep: int = _free(2)
+    export: bool = _free(False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,13 +167,21 @@ class Config:
                 hints = typing.get_type_hints(kind)
                 for field, value in values[name].items():
                     check(value, hints[field], field)
-            sections = {name: kind(**values[name]) for name, kind in SECTIONS.items()}
+            sections = {
+                name: kind(**{field: _frozen(value) for field, value in values[name].items()})
+                for name, kind in SECTIONS.items()
+            }
             return cls(mode=values["mode"], **sections)
         except (AttributeError, KeyError, TypeError, ValueError, UserError) as error:
             raise UserError(
                 f"the stored configuration does not fit this version ({error}); "
                 "use the version that wrote it, or another --workdir."
             ) from error
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has no tuples, and a configuration no lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 SECTIONS = {
@@ -217,6 +229,9 @@ class EvalConfig:
     precision: str | None = None
     batch_size: int = 512
     report: bool | None = None
+    export: bool = False
+    predict: str | None = None
+    predict_to: str | None = None
 
     def __post_init__(self) -> None:
         if bool(self.workdir) == bool(self.compare):
@@ -236,6 +251,32 @@ class EvalConfig:
         _positive("top_k", self.top_k)
         if not 0 <= self.gate_threshold <= 1:
             _fail("gate_threshold", self.gate_threshold, "from 0 to 1")
+        if self.predict_to is not None and self.predict is None:
+            raise UserError(f"--predict_to={self.predict_to}: is for --predict.")
+        if self.predict is not None and not self.predict:
+            _fail("predict", self.predict, "a file, or a pattern such as 'photos/*.png'")
+        if self.export or self.predict:
+            self._check_use()
+
+    def _check_use(self) -> None:
+        """What --export and --predict cannot do, for they have one routing and no labels."""
+        asked = "--export" if self.export else "--predict"
+        if len(self.routing) > 1:
+            raise UserError(f"{asked}: takes one --routing, not {', '.join(self.routing)}.")
+        for name in self.routing:
+            if self.export and name not in ROUTINGS:
+                raise UserError(
+                    f"--routing={name}: an export routes by its gate; use one of "
+                    f"{', '.join(ROUTINGS)}."
+                )
+            if name in LABEL_ROUTINGS:
+                raise UserError(f"--routing={name}: needs labels, which --predict has none of.")
+        if self.eval_split != "test":
+            raise UserError(f"{asked}: reads no split of the data; leave out --eval_split.")
+        if self.report:
+            raise UserError(f"{asked}: evaluates nothing; leave out --report.")
+        if self.export and self.precision not in (None, "float32"):
+            _fail("precision", self.precision, "float32 with --export, which always is")
 
     def _check_comparison(self) -> None:
         given = f"--compare={','.join(self.compare)}"
@@ -353,6 +394,10 @@ def validate(config: Config) -> None:
             "--mixture_loss=expected is infinite where an expert cannot name the class "
             "(--expert_head=group without a blended baseline); use --mixture_loss=likelihood."
         )
+    for spec in train.init_from:
+        read_init_from(spec)
+    if runtime.export and config.mode in ("gate", "experts"):
+        raise UserError(f"--export: --mode={config.mode} trains no network that answers alone.")
     if runtime.require_gpus and runtime.gpus == 0:
         raise UserError("--require_gpus asks for what --gpus=0 forbids; leave one of them out.")
     if train.optimizer == "adamw" and not train.weight_decay:
@@ -367,6 +412,33 @@ def validate(config: Config) -> None:
         )
 
 
+class InitFrom(NamedTuple):
+    """One --init_from.
+
+    Attributes:
+      run: the folder of a finished run.
+      part: the network there; None: every one that fits by name.
+      to: the network here that starts from it; None: the one of the same name.
+    """
+
+    run: str
+    part: str | None
+    to: str | None
+
+
+def read_init_from(spec: str) -> InitFrom:
+    """Reads `RUN`, `RUN:PART` or `RUN:PART->PART`.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    part = r"\w[\w .-]*?"
+    found = re.fullmatch(rf"(.+?)(?::({part})(?:->({part}))?)?", spec)
+    if found is None or found[1].endswith(":") or "->" in found[1]:
+        _fail("init_from", spec, "RUN, RUN:PART or 'RUN:PART->PART'")
+    return InitFrom(*found.groups())
+
+
 def ignored_losses(config: Config) -> list[str]:
     """Names of the loss flags that were given although the mode has no joint loss.
 
@@ -377,6 +449,11 @@ def ignored_losses(config: Config) -> list[str]:
     fields = dataclasses.fields(LossConfig)
     given = [field.name for field in fields if getattr(config.loss, field.name) != field.default]
     return [*given, "balance_bias"] if config.model.balance_bias else given
+
+
+def _shown(value: Any) -> str:
+    """As one would type it."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def identity_differences(old: Config, new: Config) -> list[str]:
@@ -397,7 +474,7 @@ def identity_differences(old: Config, new: Config) -> list[str]:
             may_grow = field.name in ("epochs", "steps") and old.train.schedule == "constant"
             if grows and may_grow:
                 continue
-            differences.append(f"--{field.name}={after} (was {before})")
+            differences.append(f"--{field.name}={_shown(after)} (was {_shown(before)})")
     routed = new.model.routing != "soft" or new.mode in ("separate", "staged")
     if routed and bool(old.runtime.jit_compile) != bool(new.runtime.jit_compile):
         # In fixed shapes a full expert drops examples.

@@ -8,6 +8,8 @@ import json
 import os
 import pathlib
 import re
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 from moe.errors import UserError
@@ -55,6 +57,31 @@ def write_whole(path: pathlib.Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             aside.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+@contextlib.contextmanager
+def whole_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to fill, beside `path`: moved there when the block ends well, else removed.
+
+    Raises:
+      UserError: the disk does not take it; what stood at `path` before still does.
+    """
+    aside, before = (path.with_name(f".{path.name}.{end}") for end in ("tmp", "old"))
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        if is_there(path):  # a folder cannot be moved onto one that holds something
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(path, before)
+        os.replace(aside, path)
+        shutil.rmtree(before, ignore_errors=True)
+    except OSError as error:
+        if is_there(before) and not is_there(path):
+            os.replace(before, path)
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -13,11 +13,10 @@ from moe.config import Config, LossConfig, ModelConfig
 from moe.discovery import agreement, as_members, cluster_classes, confusion_affinity
 from moe.errors import UserError
 from moe.evaluate import summary
-from moe.evaluate.run import restore_best
 from moe.files import choose_workdir, is_there, write_json
 from moe.run import train
-from moe.run_files import read_run
 from moe.train.devices import choose_strategy, on_one_device
+from moe.trained import find_run, restore_best
 from moe.workspace import Workspace, open_workspace
 
 GROUPS_FILE = "groups.json"
@@ -65,6 +64,7 @@ def _baseline_run(config: Config, workdir: pathlib.Path) -> Config:
         data=dataclasses.replace(config.data, groups=None),
         model=ModelConfig(baseline_backbone=config.model.baseline_backbone),
         loss=LossConfig(),
+        train=dataclasses.replace(config.train, init_from=()),  # which names parts of the mixture
     )
 
 
@@ -74,15 +74,13 @@ def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
     Raises:
       UserError: there is no finished baseline, or it saw other examples.
     """
-    if not is_there(teacher / "config.json"):
-        raise UserError(f"--groups_from={teacher}: no run there (config.json is missing).")
-    stored = read_run(teacher)
+    stored = find_run(teacher, "groups_from")
     run = dataclasses.replace(stored.config, runtime=on_one_device(config.runtime))
     workspace = open_workspace(run, stored.groups)
     _check_examples(workspace, config, teacher)
     strategy = choose_strategy(run.runtime)
     mixture = workspace.build(strategy, stored.precision)
-    if "baseline" not in restore_best(mixture, teacher):
+    if "baseline" not in restore_best(mixture, teacher, "groups_from"):
         raise UserError(f"--groups_from={teacher}: has no baseline.")
     metrics, answers = summary.evaluate_baseline(mixture, workspace.validation)
     label, classes = workspace.validation.examples.label, workspace.source.classes

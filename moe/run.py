@@ -27,6 +27,7 @@ from moe.provenance import continue_command, evaluate_command, provenance
 from moe.report.available import REPORT, report_wanted
 from moe.report.write import write_report
 from moe.run_files import read_results, read_run
+from moe.serving import export_run
 from moe.train.accounts import accounts
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data
@@ -40,6 +41,7 @@ from moe.train.state import model_variables
 from moe.train.team import make_team
 from moe.train.tensorboard import Board
 from moe.train.trainer import train_stages
+from moe.train.warm_start import count_starts, take_over
 from moe.workspace import Workspace, open_workspace
 
 
@@ -84,7 +86,8 @@ def train(
     config = workspace.config
     workdir, longer = _open_workdir(workspace, precision.policy)
     if is_there(workdir / "results.json") and not longer:
-        _print_results(read_results(workdir), workdir)
+        is_chief = make_team(strategy).is_chief
+        _hand_over(read_results(workdir), workdir, config.runtime.export and is_chief)
         if is_there(workdir / REPORT):
             print(f"report: {workdir / REPORT}")
         return 0
@@ -103,12 +106,14 @@ def train(
     if replicas > 1:
         routed = config.model.routing != "soft" and stages[-1].kind == "joint"
         check_replicas(mixture.parts(), routed)
+    initial = _start_weights(workspace, mixture, parts_of(stages), workdir)
+    stages = count_starts(stages, initial)
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
     team = make_team(strategy)
     begun_before = is_there(workdir / "config.json")
     if team.is_chief:
-        _begin(workspace, workdir, precision.policy, longer, facts)
+        _begin(workspace, workdir, precision.policy, longer, facts | {"initial": initial})
     reporter = _reporter(workspace, workdir) if team.is_chief else Silent()
     reporter.say(
         f"{config.mode} on {workspace.source.name}: {len(workspace.train):,} training and "
@@ -117,6 +122,9 @@ def train(
     )
     if workspace.source.note:
         reporter.say(workspace.source.note)
+    if initial:
+        sources = ", ".join(f"{part} from {source}" for part, source in initial.items())
+        reporter.say(f"starts with weights of other runs: {sources}")
     store = CheckpointStore(workdir / "checkpoints", config.runtime.keep)
     if begun_before and store.newest() is None:
         reporter.say("this run was begun before but never saved: starting from step 0")
@@ -164,7 +172,7 @@ def train(
     team.agree(0, stop=False)  # nobody leaves before the chief has written everything
     reporter.close()
     if team.is_chief and part_of is None:
-        _print_results(found.results | facts, workdir)
+        _hand_over(found.results | facts, workdir, config.runtime.export)
         if wants_report:
             print(f"report: {write_report(workdir, found.test.examples.features)}")
     return 0
@@ -279,15 +287,31 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
     return workdir, longer
 
 
+def _start_weights(
+    workspace: Workspace, mixture: MixtureOfExperts, parts: list[str], workdir: pathlib.Path
+) -> dict[str, str]:
+    """Takes over what `--init_from` names, where no checkpoint of this run goes on from it.
+
+    Returns:
+      Where the weights of each part come from; parts that start at random are not there.
+    """
+    if not workspace.config.train.init_from:
+        return {}
+    if CheckpointStore(workdir / "checkpoints").newest():
+        return read_run(workdir).initial or {}
+    return take_over(workspace, mixture, parts)
+
+
 def _forget_outcome(workdir: pathlib.Path) -> None:
     """A run that grows is unfinished: what it found so far must not pass for its outcome."""
     for name in (
-        *("results.json", "evaluation.json", "predictions*.npz"),
+        *("results.json", "evaluation.json", "predictions*.npz", "predicted.csv"),
         *(REPORT, "figures/*.png"),
     ):
         for path in workdir.glob(name):
             path.unlink()
-    shutil.rmtree(workdir / "best", ignore_errors=True)
+    for name in ("best", "export"):
+        shutil.rmtree(workdir / name, ignore_errors=True)
 
 
 def _evaluate(
@@ -334,7 +358,7 @@ def _evaluate(
         on_test, answers = summary.evaluate_mixture(mixture, test, router)
         write_predictions(workdir / RUN_FILE, answers, test)
         dense = predict_dense(mixture, test, summary.BATCH_SIZE)
-        ask = asking(workspace, mixture, test, top_k=top_k)
+        ask = asking(mixture, test, groups.names, config.train.seed, top_k=top_k)
         evaluation |= examine(workspace, mixture, test, dense, {name: answers}, ask)
         spread = evaluation["routings"][name]["routing_metrics"]
     results |= {
@@ -346,7 +370,9 @@ def _evaluate(
     return Finding(results, evaluation, test)
 
 
-def _print_results(results: dict[str, Any], workdir: pathlib.Path) -> None:
-    """The final table, and how to go on."""
+def _hand_over(results: dict[str, Any], workdir: pathlib.Path, export: bool) -> None:
+    """The final table, how to go on, and the export that was asked for."""
     print(f"\n{results_text(results)}\n\ncontinue: {continue_command(workdir)}")
     print(f"evaluate: {evaluate_command(workdir)}")
+    if export:
+        print(f"exported: {export_run(workdir)}")

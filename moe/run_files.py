@@ -77,30 +77,50 @@ class Results(TypedDict):
     throughput: Throughput
 
 
+class StoredData(TypedDict, total=False):
+    """What a run relies on in its data; an older version did not note down all of it.
+
+    Attributes:
+      classes: L names.
+      input_shape: of one example's features.
+      train_examples, validation_examples: how many there are.
+      table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
+    """
+
+    classes: list[str]
+    input_shape: list[int]
+    train_examples: int
+    validation_examples: int
+    table: dict | None
+
+
 class _Stored(TypedDict):
     config: dict
     precision: str
     groups: NotRequired[dict[str, list[str]]]
     class_weights: NotRequired[dict[str, float]]
-    data: NotRequired[dict]
+    data: NotRequired[StoredData]
+    initial: NotRequired[dict[str, str]]
 
 
 class StoredRun(NamedTuple):
-    """A run as `config.json` has it; None what it does not have.
+    """A run as `config.json` has it; None is what an older version did not note down.
 
     Attributes:
-      config: its configuration.
-      precision: a Keras dtype policy.
-      groups: the classes of each group.
+      config: fully resolved.
+      precision: the dtype policy of the networks.
+      groups: classes by group, in the order of the experts.
       class_weights: the weight of each class; empty where all count the same.
-      data: `moe.workspace.Workspace.describe_data`.
+      data: what it relies on in its data.
+      initial: for each part that did not start at random, the `RUN:PART` it started from.
     """
 
     config: Config
     precision: str
-    groups: dict[str, list[str]] | None
+    groups: dict[str, list[str]] | None = None
     class_weights: dict[str, float] | None = None
-    data: dict[str, Any] | None = None
+    data: StoredData | None = None
+    initial: dict[str, str] | None = None
 
 
 def read_results(workdir: pathlib.Path) -> Results:
@@ -126,7 +146,7 @@ def read_run(workdir: pathlib.Path) -> StoredRun:
         config = Config.from_dict(stored["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    optional = (stored.get(name) for name in ("groups", "class_weights", "data"))
+    optional = (stored.get(name) for name in ("groups", "class_weights", "data", "initial"))
     return StoredRun(config, stored["precision"], *optional)
 
 

@@ -88,6 +88,19 @@ def resolve_groups(
     return _partition(stored if gone else _read(spec), source.classes, spec)
 
 
+def stored_groups(
+    members: Mapping[str, Sequence[str]], classes: Sequence[str], named: bool
+) -> Groups:
+    """The inverse of `Groups.members`.
+
+    Raises:
+      UserError: the groups do not partition the classes.
+    """
+    if any(members.values()):
+        return _partition(members, classes, "the stored groups")
+    return Groups(names=tuple(members), named=named)
+
+
 def _read(path: str) -> Mapping[str, Sequence[str]]:
     groups = read_own_json(path, "groups")
     well_formed = isinstance(groups, dict) and all(

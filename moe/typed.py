@@ -12,8 +12,9 @@ def check(value: Any, hint: Any, place: str) -> None:
 
     Args:
       value: what `json.loads` gave.
-      hint: a plain type, a union of them, `list[…]`, `dict[str, …]` or a `TypedDict`. A `TypedDict`
-        may hold keys that its annotation does not know; an `int` is also a `float`.
+      hint: a plain type, a union of them, `list[…]`, `tuple[…, ...]`, `dict[str, …]` or a
+        `TypedDict`. A `TypedDict` may hold keys that its annotation does not know; an `int` is
+        also a `float`, and a list may stand for a tuple, which JSON does not have.
       place: the name of the value, for the message.
 
     Raises:
@@ -31,8 +32,8 @@ def check(value: Any, hint: Any, place: str) -> None:
         _require(isinstance(value, dict), place, value)
         for name, item in value.items():
             check(item, inner[1], f"{place}.{name}")
-    elif origin is list:
-        _require(isinstance(value, list), place, value)
+    elif origin in (list, tuple):
+        _require(isinstance(value, (list, origin)), place, value)
         for number, item in enumerate(value):
             check(item, inner[0], f"{place}[{number}]")
     else:

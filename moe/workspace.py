@@ -19,6 +19,7 @@ from moe.defaults import resolve
 from moe.errors import UserError
 from moe.models.build import build_mixture
 from moe.models.mixture import MixtureOfExperts
+from moe.run_files import StoredData
 from moe.taxonomy import Groups, resolve_groups
 
 
@@ -55,10 +56,11 @@ class Workspace:
         flag = f"--groups={self.config.data.groups}"
         _check_same(flag, stored, self.groups.members(self.source.classes))
 
-    def describe_data(self) -> dict[str, Any]:
-        """What a run relies on in its data, as plain values: classes, sizes, columns."""
+    def describe_data(self) -> StoredData:
+        """What a run relies on in its data, as plain values: classes, shape, sizes, columns."""
         return {
             "classes": list(self.source.classes),
+            "input_shape": list(self.input_shape),
             "train_examples": len(self.train),
             "validation_examples": len(self.validation),
             "table": self.source.table,

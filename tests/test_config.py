@@ -94,6 +94,7 @@ WRONG = [
     ("groups", "auto:", "auto:K with K from 2 to 9999"),
     ("top_k", 2, "1 with --routing=soft"),
 ]
+NO_SOURCES = ["", "runs/a:", "runs/a:->gate", "runs/a->gate", "runs/a:gate->", "a:gate->b->c"]
 
 
 @pytest.mark.parametrize(("name", "value", "rule"), WRONG, ids=lambda v: str(v))
@@ -104,6 +105,29 @@ def test_a_wrong_value_is_refused_with_flag_value_and_rule(name, value, rule):
     assert message.startswith(f"--{name}={value}: must be ")
     assert rule in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("spec", NO_SOURCES)
+def test_a_source_of_weights_that_cannot_be_read_is_refused(spec):
+    with pytest.raises(UserError) as caught:
+        change(Config(), init_from=("runs/b", spec))
+    rule = "must be RUN, RUN:PART or 'RUN:PART->PART'."
+    assert str(caught.value) == f"--init_from={spec}: {rule}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("runs/a", ("runs/a", None, None)),
+        ("runs/a:gate", ("runs/a", "gate", None)),
+        ("../a b/c-d:gate->expert_0", ("../a b/c-d", "gate", "expert_0")),
+        ("runs/a:part-one->of two", ("runs/a", "part-one", "of two")),
+        ("gs://bucket/a", ("gs://bucket/a", None, None)),
+        ("gs://bucket/a:gate", ("gs://bucket/a", "gate", None)),
+    ],
+)
+def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
+    assert config.read_init_from(spec) == expected
 
 
 @pytest.mark.parametrize(
@@ -124,6 +148,7 @@ def test_a_wrong_value_is_refused_with_flag_value_and_rule(name, value, rule):
         ({"mixture_loss": "expected", "routing": "hard"}, r"no gradient where one expert runs"),
         ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
         ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
+        ({"mode": "gate", "export": True}, r"--export: --mode=gate trains no network that answers"),
     ],
 )
 def test_values_that_exclude_each_other_are_refused(values, message):
@@ -159,6 +184,7 @@ def some_config():
         top_k=2,
         z_loss=0.25,
         steps=12,
+        init_from=("runs/a", "runs/b:gate->expert_0"),
         workdir="runs/x",
         jit_compile=False,
     )
@@ -194,7 +220,8 @@ ANOTHER = {
     "balance_bias": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
     "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
-    "gpus": 1, "require_gpus": True, "profile": True, "tensorboard": False, "report": False,
+    "init_from": ("runs/a",), "gpus": 1, "require_gpus": True, "profile": True, "export": True,
+    "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "on_unhealthy": "stop", "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
 }  # fmt: skip
@@ -220,7 +247,8 @@ def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(nam
         assert differences == []
     else:
         (difference,) = differences
-        assert difference.startswith(f"--{name}={ANOTHER[name]} (was ")
+        given = "runs/a" if name == "init_from" else ANOTHER[name]
+        assert difference.startswith(f"--{name}={given} (was ")
 
 
 def test_another_mode_is_another_run():
@@ -260,6 +288,20 @@ def test_a_run_may_not_grow_where_the_schedule_depends_on_its_length(schedule):
         ({"workdir": "a", "precision": "half"}, r"--precision=half: must be one of auto"),
         ({"workdir": "a", "batch_size": 0}, r"--batch_size=0: must be greater than 0"),
         ({"workdir": "a", "top_k": 0}, r"--top_k=0: must be greater than 0"),
+        ({"compare": ("a", "b"), "export": True}, r"give --export with --workdir"),
+        ({"workdir": "a", "predict_to": "b"}, r"--predict_to=b: is for --predict"),
+        ({"workdir": "a", "predict": ""}, r"--predict=: must be a file, or a pattern"),
+        ({"workdir": "a", "predict": "b", "routing": ("hard", "soft")}, r"--predict: takes one"),
+        ({"workdir": "a", "predict": "b", "routing": ("oracle",)}, r"--routing=oracle: needs lab"),
+        ({"workdir": "a", "predict": "b", "routing": ("oracle_best",)}, r"oracle_best: needs lab"),
+        (
+            {"workdir": "a", "predict": "b", "eval_split": "validation"},
+            r"--predict: reads no split",
+        ),
+        ({"workdir": "a", "export": True, "routing": ("hard", "soft")}, r"--export: takes one"),
+        ({"workdir": "a", "export": True, "routing": ("random",)}, r"random: an export routes by"),
+        ({"workdir": "a", "export": True, "eval_split": "validation"}, r"--export: reads no split"),
+        ({"workdir": "a", "export": True, "precision": "mixed_bfloat16"}, r"float32 with --export"),
     ],
 )
 def test_a_wrong_evaluation_is_refused(values, message):

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from moe.errors import UserError
-from moe.files import is_there, read_json, write_json, write_whole
+from moe.files import is_there, read_json, whole_folder, write_json, write_whole
 
 
 def names(folder):
@@ -60,3 +60,51 @@ def test_what_may_not_be_looked_at_is_not_there(monkeypatch, tmp_path):
         # Some versions of Python ask in another way, and then the file is there.
         patch.setattr(os.path, "exists", genericpath.exists)
         assert not is_there(path)
+
+
+def fill(path, content):
+    with whole_folder(path) as aside:
+        assert not list(aside.iterdir())
+        (aside / "inner").mkdir()
+        (aside / "inner" / content).touch()
+
+
+def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
+    for content in ("first", "second"):
+        fill(tmp_path / "new" / "folder", content)
+        assert names(tmp_path / "new") == ["folder"]
+        assert names(tmp_path / "new" / "folder" / "inner") == [content]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_folder_that_is_not_finished_leaves_the_one_before(tmp_path, failure):
+    fill(tmp_path / "folder", "first")
+
+    def fail():
+        with whole_folder(tmp_path / "folder") as aside:
+            (aside / "half").touch()
+            raise failure
+
+    with pytest.raises((UserError, KeyboardInterrupt)):
+        fail()
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder" / "inner") == ["first"]
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_a_folder_that_cannot_be_moved_leaves_the_one_before(tmp_path, monkeypatch, fails_at):
+    fill(tmp_path / "folder", "first")
+    calls = []
+    replace = os.replace
+
+    def failing(*args):
+        calls.append(args)
+        if len(calls) == fails_at:
+            raise OSError(errno.EACCES, "not allowed")
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(UserError, match=r"folder: cannot be written \(not allowed\)"):
+        fill(tmp_path / "folder", "second")
+    assert names(tmp_path) == ["folder"]
+    assert names(tmp_path / "folder" / "inner") == ["first"]

@@ -21,7 +21,8 @@ FLOORS = [
     ["moe.taxonomy", "moe.defaults", "moe.discovery", "moe.run_files"],
     [
         *("moe.data.*", "moe.models.*", "moe.evaluate.attribution", "moe.evaluate.extremes"),
-        *("moe.evaluate.gate", "moe.evaluate.metrics", "moe.evaluate.tables"),
+        *("moe.evaluate.gate", "moe.evaluate.inputs", "moe.evaluate.metrics"),
+        "moe.evaluate.tables",
     ],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
@@ -49,11 +50,12 @@ FLOORS = [
         "moe.train.tensorboard",
     ],
     ["moe.train.objectives", "moe.train.context", "moe.train.state"],
-    ["moe.train.step", "moe.train.loop"],
+    ["moe.trained"],
+    ["moe.serving", "moe.train.step", "moe.train.loop", "moe.train.warm_start"],
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
     ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
-    ["moe.find_groups"],
+    ["moe.evaluate.use", "moe.find_groups"],
 ]
 
 

@@ -13,7 +13,14 @@ from moe.run_files import StoredRun, read_results, read_run
 COMMITTED = sorted((pathlib.Path(__file__).parents[1] / "docs" / "results").glob("*.json"))
 RESULTS = json.loads(COMMITTED[0].read_text())
 CONFIG = Config(mode="gate", data=DataConfig(dataset="toy"))
-RUN = {"config": CONFIG.to_dict(), "precision": "float32", "groups": {"a": ["x", "y"], "b": ["z"]}}
+RUN = {
+    "config": CONFIG.to_dict(),
+    "precision": "float32",
+    "groups": {"a": ["x", "y"], "b": ["z"]},
+    "class_weights": {"x": 2.0},
+    "data": {"classes": ["x", "y", "z"], "input_shape": [8, 8, 3], "table": None},
+    "initial": {"gate": "runs/a:gate"},
+}
 
 
 def changed(content: dict, place: str, value) -> dict:
@@ -38,12 +45,14 @@ def test_the_results_of_every_published_run_are_read(tmp_path, path):
 
 def test_a_run_is_read(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(RUN))
-    assert read_run(tmp_path) == StoredRun(CONFIG, "float32", RUN["groups"])
+    noted = (RUN[name] for name in ("groups", "class_weights", "data", "initial"))
+    assert read_run(tmp_path) == StoredRun(CONFIG, "float32", *noted)
 
 
-def test_a_run_from_before_groups_were_stored_is_read(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(changed(RUN, "groups", ...)))
-    assert read_run(tmp_path).groups is None
+def test_a_run_of_a_version_that_noted_less_down_is_read(tmp_path):
+    older = {name: RUN[name] for name in ("config", "precision")}
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    assert read_run(tmp_path) == StoredRun(CONFIG, "float32", None, None, None, None)
 
 
 NO_JSON = [b"", b'{"config": {"mo', b"\xff\xfe\x00", b"nothing", b'{"test": NaN}', b"[-Infinity]"]
@@ -67,6 +76,10 @@ DAMAGED_RUNS = [
     (changed(RUN, "precision", "float99"), "precision is 'float99'"),
     (changed(RUN, "groups", ["a"]), r"config.groups is \['a'\]"),
     (changed(RUN, "groups.a", "x"), "config.groups.a is 'x'"),
+    (changed(RUN, "data.classes", "xyz"), "config.data.classes is 'xyz'"),
+    (changed(RUN, "data.input_shape", [8.5]), r"config.data.input_shape\[0\] is 8.5"),
+    (changed(RUN, "initial", ["gate"]), r"config.initial is \['gate'\]"),
+    (changed(RUN, "config.train.init_from", "a"), "init_from is 'a'"),
     (changed(RUN, "config.mode", ["gate"]), "--mode=.*: must be one of"),
     (changed(RUN, "config.data", ...), "'data'"),
     (changed(RUN, "config.data", 3), "'int' object"),

@@ -7,7 +7,7 @@ import pytest
 
 from moe.data.source import Examples, Source
 from moe.errors import UserError
-from moe.taxonomy import Groups, resolve_groups
+from moe.taxonomy import Groups, resolve_groups, stored_groups
 
 CLASSES = ("ant", "bee", "cat", "dog")
 
@@ -124,3 +124,21 @@ def test_stored_groups_stand_in_only_for_a_file_that_is_gone(tmp_path):
     path = write(tmp_path, {"all": list(CLASSES)})
     assert resolve_groups(path, make_source(), stored).names == ("all",)
     assert resolve_groups("none:2", make_source(), stored).names == ("expert_0", "expert_1")
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        Groups(("mammals", "insects"), named=True, group_of_class=(1, 1, 0, 0)),
+        Groups(("left", "right"), named=True),
+        Groups(("expert_0", "expert_1"), named=False),
+    ],
+)
+def test_groups_come_back_from_what_a_run_notes_down(groups):
+    noted = json.loads(json.dumps(groups.members(CLASSES)))
+    assert stored_groups(noted, CLASSES, groups.named) == groups
+
+
+def test_stored_groups_that_are_no_partition_are_refused():
+    with pytest.raises(UserError, match=r"the stored groups: no group holds 'dog'"):
+        stored_groups({"a": ["ant", "bee"], "b": ["cat"]}, CLASSES, named=True)

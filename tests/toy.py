@@ -6,9 +6,15 @@ import dataclasses
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
+from moe import run
 from moe.config import Config, DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
 from moe.data.source import Examples, Source
+from moe.train.checkpoint import CheckpointStore
+from moe.train.stages import parts_of, stages_of
+from moe.train.state import model_variables
+from moe.workspace import open_workspace
 
 CLASSES = ("square", "frame", "bar", "dot", "noise")
 PARTITION = {"sharp": CLASSES[:2], "soft": CLASSES[2:]}
@@ -25,18 +31,18 @@ def toy_source(test_opens: bool = True) -> Source:
     def test() -> Examples:
         if not test_opens:
             raise AssertionError("the test split was opened")
-        return _draw(TEST, seed=1)
+        return draw(TEST, seed=1)
 
     return Source(
         name="toy",
         classes=CLASSES,
-        train=lambda: _draw(TRAIN, seed=0),
+        train=lambda: draw(TRAIN, seed=0),
         test=test,
         partition=PARTITION,
     )
 
 
-def _draw(size: int, seed: int) -> Examples:
+def draw(size: int, seed: int) -> Examples:
     rng = np.random.default_rng(seed)
     label = rng.permutation(np.arange(size) % len(CLASSES)).astype(np.int32)
     images = rng.integers(0, 90, (size, 8, 8, 3))
@@ -62,3 +68,23 @@ def toy_config(workdir: pathlib.Path, mode: str = "joint", **changes) -> Config:
     if changes:
         raise ValueError(f"no such flags: {sorted(changes)}")
     return Config(mode=mode, **sections)
+
+
+def untrained_run(workdir: pathlib.Path, mode: str = "joint", **changes) -> pathlib.Path:
+    """The folder of a finished run whose weights are random: all that needs no training.
+
+    Args:
+      workdir: is made, and returned.
+      mode, changes: as in `toy_config`.
+    """
+    config = toy_config(workdir, mode, **changes)
+    workspace = open_workspace(config)
+    mixture = workspace.build(tf.distribute.get_strategy(), "float32")
+    mixture.standardize.fit(workspace.train.examples.features)
+    if mixture.balance_bias is not None:
+        mixture.balance_bias.assign(0.05 * tf.range(mixture.num_experts, dtype=tf.float32))
+    parts = parts_of(stages_of(workspace.config, workspace.groups, list(mixture.parts())))
+    run._begin(workspace, workdir, config.runtime.precision, False, {})
+    weights = model_variables(mixture, parts)
+    CheckpointStore(workdir / "best", keep=1).save(1, weights, {"parts": parts})
+    return workdir

@@ -64,14 +64,14 @@ def _opened(path: pathlib.Path) -> Iterator[Image.Image]:
         raise UnreadableError(reason) from error
 
 
-def resized(image: np.ndarray, size: int) -> np.ndarray:
-    """The whole image, stretched to a square: `<uint8>[H, W, D]` -> `[size, size, D]`.
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The whole image, stretched: `<uint8>[H, W, D]` -> `[height, width, D]`.
 
     Linear interpolation over all pixels that a new one covers, so that smaller is also smoother.
     """
     plain = image[..., 0] if image.shape[-1] == 1 else image
-    small = Image.fromarray(plain).resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(small).reshape(size, size, image.shape[-1])
+    small = Image.fromarray(plain).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(small).reshape(height, width, image.shape[-1])
 
 
 def stack(images: Iterable[np.ndarray], count: int, size: int | None, origin: str) -> np.ndarray:
@@ -89,7 +89,7 @@ def stack(images: Iterable[np.ndarray], count: int, size: int | None, origin: st
     whole = np.empty((0, 0, 0, 0), np.uint8)
     number = 0
     for image in tqdm(images, origin, count, leave=False, disable=None, delay=2, unit=" images"):
-        image = image if size is None else resized(image, size)
+        image = image if size is None else resized(image, size, size)
         if number == 0:
             whole = np.empty((count, *image.shape), np.uint8)
         elif image.shape != whole.shape[1:]:

@@ -111,22 +111,26 @@ class Table:
         pairs = zip(self.columns, columns, strict=True)
         return np.concatenate([column.features(cells) for column, cells in pairs], axis=1)
 
-    def apply(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    def apply(
+        self, rows: Sequence[Sequence[Any]], places: Sequence[str] | None = None
+    ) -> np.ndarray:
         """Features of raw rows: `N` rows of one cell a column -> `<float32>[N, F]`.
 
         Args:
           rows: of texts, numbers or None, in the order of `columns`.
+          places: what messages call the rows; their numbers if None.
 
         Raises:
           UserError: a row has another number of cells, or a word where a number belongs.
         """
         texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-        for number, row in enumerate(texts):
+        places = places or [f"row {number}" for number in range(len(texts))]
+        for place, row in zip(places, texts, strict=True):
             if len(row) != len(self.columns):
-                raise UserError(f"row {number} has {len(row)} cells; needs {len(self.columns)}.")
+                raise UserError(f"{place} has {len(row)} cells; needs {len(self.columns)}.")
             for column, cell in zip(self.columns, row, strict=True):
                 if isinstance(column, Numbers) and not (is_missing(cell) or is_number(cell)):
-                    raise UserError(f"row {number}, column {column.name!r}: {cell!r} is no number.")
+                    raise UserError(f"{place}, column {column.name!r}: {cell!r:.60} is no number.")
         cells = zip(*texts, strict=True) if texts else [()] * len(self.columns)
         pairs = zip(self.columns, cells, strict=True)
         return self.features([column.read(column_cells) for column, column_cells in pairs])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,10 @@ _ABLATION_SIZE = 1e9
 
 
 def asking(
-    workspace: Workspace,
     mixture: MixtureOfExperts,
     split: Split,
+    expert_names: Sequence[str],
+    seed: int,
     *,
     top_k: int = 1,
     gate_threshold: float = 0.0,
@@ -39,13 +40,13 @@ def asking(
         answers_under,
         label=split.examples.label,
         group=split.group,
-        expert_names=workspace.groups.names,
+        expert_names=expert_names,
         group_of_class=mixture.group_of_class,
         blends=mixture.blends,
         balance_bias=None if mixture.balance_bias is None else mixture.balance_bias.numpy(),
         top_k=top_k,
         gate_threshold=gate_threshold,
-        seed=workspace.config.train.seed,
+        seed=seed,
     )
 
 

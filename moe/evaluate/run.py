@@ -22,18 +22,17 @@ from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import evaluation_text
 from moe.evaluate.routings import check_routing
 from moe.evaluate.side_by_side import comparison_text
-from moe.files import is_there, write_json
+from moe.files import write_json
 from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import EVERYONE, make_router
 from moe.provenance import provenance
 from moe.report.available import report_wanted
 from moe.report.write import write_report
 from moe.routing import asks_somebody, gating
-from moe.run_files import StoredRun, read_run
-from moe.train.checkpoint import CheckpointStore
+from moe.run_files import StoredRun
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.precision import choose_precision
-from moe.train.state import model_variables
+from moe.trained import Trained, find_run, restore_best
 from moe.types import Gating
 from moe.workspace import Workspace, open_workspace
 
@@ -63,7 +62,7 @@ def evaluate(config: EvalConfig) -> int:
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
-    names, top_k = _asked_routings(config, workspace, mixture, parts)
+    names, top_k = asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
     answers: dict[str, Answers] = {}
     if names:
@@ -94,26 +93,9 @@ def _need_k(names: Sequence[str]) -> bool:
     return any(name in TOP_K_ROUTINGS for name in names)
 
 
-def restore_best(mixture: MixtureOfExperts, workdir: pathlib.Path) -> list[str]:
-    """Fills the mixture with a finished run's weights; returns the parts that were trained.
-
-    Raises:
-      UserError: the run is not finished or its weights are damaged.
-    """
-    store = CheckpointStore(workdir / "best")
-    saved = store.newest()
-    if saved is None:
-        raise UserError(f"--workdir={workdir}: the run is not finished; train.py continues it.")
-    parts = saved.progress["parts"]
-    store.restore(saved, model_variables(mixture, parts))
-    return parts
-
-
 def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     """The run, configured to be evaluated here and now."""
-    if not is_there(workdir / "config.json"):
-        raise UserError(f"--workdir={workdir}: no run there (config.json is missing).")
-    stored = read_run(workdir)
+    stored = find_run(workdir)
     run = stored.config
     data_dir = config.data_dir or run.data.data_dir
     if not config.data_dir and not os.path.isdir(data_dir or ""):
@@ -124,8 +106,11 @@ def _open_run(workdir: pathlib.Path, config: EvalConfig) -> StoredRun:
     return stored._replace(config=run)
 
 
-def _asked_routings(
-    config: EvalConfig, workspace: Workspace, mixture: MixtureOfExperts, parts: Sequence[str]
+def asked_routings(
+    config: EvalConfig,
+    workspace: Workspace | Trained,
+    mixture: MixtureOfExperts,
+    parts: Sequence[str],
 ) -> tuple[tuple[str, ...], int]:
     """The routings to try, none where there is nothing to route, and the K of top-k ones.
 
@@ -171,7 +156,14 @@ def _route(
 ) -> tuple[dict[str, Any], dict[str, Answers]]:
     """What is found on `split` under the given routings, and the answers themselves."""
     dense = predict_dense(mixture, split, config.batch_size)
-    ask = asking(workspace, mixture, split, top_k=top_k, gate_threshold=config.gate_threshold)
+    ask = asking(
+        mixture,
+        split,
+        workspace.groups.names,
+        workspace.config.train.seed,
+        top_k=top_k,
+        gate_threshold=config.gate_threshold,
+    )
     answers = {name: ask(name, dense) for name in names}
     bias = None if mixture.balance_bias is None else mixture.balance_bias.numpy()
     gate = gating(tf.constant(dense.gate_log_probs), bias)

@@ -21,6 +21,7 @@ from moe.types import MixtureOutput
 NOTHING: frozenset[str] = frozenset()
 
 
+@keras.saving.register_keras_serializable("moe")
 class MixtureOfExperts(keras.Model):
     """A mixture of experts for classification.
 
@@ -65,7 +66,7 @@ class MixtureOfExperts(keras.Model):
         self.gate_temperature = gate_temperature
         self.gate_noise = gate_noise
         self.balanced = balanced
-        self.standardize = Standardize()
+        self.standardize = Standardize(dtype=self.dtype_policy)
         self.gate = BalancedGate(gate, self.num_experts) if balanced else gate
         self.baseline = baseline
         # One attribute each: tf.train.Checkpoint does not see layers in a list.
@@ -207,3 +208,41 @@ class MixtureOfExperts(keras.Model):
         """Soft class probabilities, `<float32>[S, L]`: the model inside any other Keras model."""
         train_parts = frozenset(self.parts()) if training else NOTHING
         return tf.exp(self.forward(features, train_parts=train_parts).log_probs)
+
+    # --- serialisation --------------------------------------------------------------------------
+
+    def get_config(self):
+        """For serialisation: the networks, and how they are put together."""
+        parts = self.parts()
+        gate = self.gate.network if self.balanced else self.gate
+        return super().get_config() | {
+            "gate": keras.saving.serialize_keras_object(gate),
+            "experts": [
+                keras.saving.serialize_keras_object(parts[f"expert_{e}"])
+                for e in range(self.num_experts)
+            ],
+            "num_classes": self.num_classes,
+            "baseline": keras.saving.serialize_keras_object(self.baseline),
+            "combiners": [
+                keras.saving.serialize_keras_object(part)
+                for name, part in parts.items()
+                if name.startswith("combiner_")
+            ],
+            "group_of_class": self.group_of_class,
+            "gate_temperature": self.gate_temperature,
+            "gate_noise": self.gate_noise,
+            "balanced": self.balanced,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A mixture of the same networks with fresh weights."""
+
+        def network(stored):
+            return keras.saving.deserialize_keras_object(stored, custom_objects=custom_objects)
+
+        return cls(
+            **config
+            | {"gate": network(config["gate"]), "baseline": network(config["baseline"])}
+            | {name: [network(one) for one in config[name]] for name in ("experts", "combiners")}
+        )

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from moe.errors import UserError, warn
@@ -131,6 +132,14 @@ class CheckpointStore:
                 f"{saved.prefix}: does not hold exactly the variables of this model "
                 f"({str(error).splitlines()[0]})."
             ) from error
+
+    def read(self, saved: Saved, key: str) -> list[np.ndarray]:
+        """The values of the variables that were saved under `key`, in their order."""
+        reader = tf.train.load_checkpoint(str(saved.prefix))
+        place = re.compile(rf"{re.escape(key)}/v(\d+)/.*VARIABLE_VALUE")
+        found = map(place.fullmatch, reader.get_variable_to_shape_map())
+        ordered = sorted((match for match in found if match), key=lambda match: int(match[1]))
+        return [reader.get_tensor(match[0]) for match in ordered]
 
     def _numbers(self) -> list[int]:
         """Numbers of all manifests, newest first."""

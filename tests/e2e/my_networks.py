@@ -1,6 +1,7 @@
 """Networks that a user brings along: named on the command line as `my_networks:NAME`."""
 
 import keras
+import tensorflow as tf
 
 from moe.models.layers import Dropout
 from moe.models.normalization import BatchNorm
@@ -19,6 +20,12 @@ def frozen(input_shape, outputs):
     model = with_foreign_dropout(input_shape, outputs)
     model.trainable = False
     return model
+
+
+def tuned_head(input_shape, outputs):
+    """A new layer on top of a frozen body."""
+    body = frozen(input_shape, 6)
+    return keras.Sequential([body, keras.layers.Dense(outputs, dtype="float32")])
 
 
 def wrong_outputs(input_shape, outputs):
@@ -44,4 +51,23 @@ def wide_tiny(input_shape, outputs):
         x = keras.layers.MaxPooling2D()(x)
     x = keras.layers.Dense(184, activation="relu")(keras.layers.Flatten()(x))
     x = Dropout(0.25)(x)
+    return keras.Model(inputs, keras.layers.Dense(outputs, dtype="float32")(x))
+
+
+class _Jealous(keras.layers.Layer):
+    def call(self, inputs):
+        rows = tf.shape(inputs)[0]
+        some = tf.debugging.assert_positive(rows, "an expert without a row was run")
+        few = tf.debugging.assert_less(rows, 20, "an expert got all of the rows")
+        with tf.control_dependencies([some, few]):
+            return tf.identity(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def jealous(input_shape, outputs):
+    """Fails where it is run without a row, or on twenty."""
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Flatten()(_Jealous()(inputs))
     return keras.Model(inputs, keras.layers.Dense(outputs, dtype="float32")(x))

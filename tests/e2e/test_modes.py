@@ -12,10 +12,10 @@ from toy import TEST, TRAIN, toy_config, toy_source
 from moe import run
 from moe.data import pipeline, registry
 from moe.errors import UserError
-from moe.evaluate.run import restore_best
 from moe.find_groups import find_and_train
 from moe.train import accounts, meter, stage_run
 from moe.train.objectives import JointObjective
+from moe.trained import restore_best
 from moe.workspace import open_workspace
 
 

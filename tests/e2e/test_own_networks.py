@@ -32,6 +32,19 @@ def test_a_frozen_expert_stays_as_it_is(toy, tmp_path, mode):
         assert same == name.startswith(("expert_", "standardize")), name
 
 
+def test_a_new_head_on_a_frozen_body_is_all_that_learns(toy, tmp_path):
+    flags = {"gate_backbone": "e2e.my_networks:tuned_head", "monitor": "loss"}
+    for epochs in (1, 2):
+        run.train(toy_config(tmp_path / str(epochs), "gate", epochs=epochs, **flags))
+    short, long = (
+        {n: v for n, v in _tensors(tmp_path / name).items() if n.startswith("gate/")}
+        for name in "12"
+    )
+    moved = [before.shape for name, before in short.items() if (before != long[name]).any()]
+    assert sorted(moved) == [(2,), (6, 2)]
+    assert len(short) == 6
+
+
 def test_a_foreign_stochastic_layer_draws_from_the_step(toy, tmp_path):
     flags = {"baseline_backbone": "e2e.my_networks:with_foreign_dropout"}
     for steps in (1, 4):
@@ -55,14 +68,16 @@ def test_a_backbone_that_does_not_fit_is_refused(toy, tmp_path, backbone, messag
         run.train(toy_config(tmp_path, "baseline", baseline_backbone=backbone))
 
 
-def test_the_layer_of_the_guide_works_as_it_is_written():
-    """Runs the snippet of "As a layer"."""
-    page = (pathlib.Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
-    snippet = re.search(r"## As a layer\n+```python\n(.*?)```", page, re.DOTALL)[1]
-    shape = (8, 8, 3)
+def test_the_mixture_of_the_guide_works_as_it_is_written():
+    """Runs the snippets of "In a Keras model of yours"."""
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "library.md").read_text(encoding="utf-8")
+    section = re.search(r"## In a Keras model of yours\n(.*?)\n## ", page, re.DOTALL)[1]
+    first, second = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    shape = (32, 32, 3)
     parts = {name: backbones.build("mlp-4", shape, 10) for name in ("a", "b", "baseline")}
     parts |= {f"combiner_{name}": backbones.build("mlp-4", shape, 10) for name in "ab"}
-    names = parts | {"gate": backbones.build("mlp-4", shape, 2), "images": tf.zeros([5, *shape])}
-    exec(snippet, names)
+    names = parts | {"gate": backbones.build("mlp-4", shape, 2), "label": np.arange(5) % 2}
+    names["images"] = np.zeros([5, *shape], np.uint8)
+    exec(first + second, names)
     np.testing.assert_allclose(tf.reduce_sum(names["probabilities"], axis=1), 1, atol=1e-5)
     assert names["output"].routing.expert_index.shape == (5, 1)

@@ -35,6 +35,12 @@ def test_the_newest_comes_back_with_its_progress(store):
     assert float(variables["expert_0"][0][0, 0]) == 3
 
 
+def test_some_of_the_variables_are_read_in_their_order(store):
+    values = store.read(store.newest(), "gate")
+    assert [value.tolist() for value in values] == [[3, 3], 3]
+    assert store.read(store.newest(), "expert") == []
+
+
 def test_only_the_newest_are_kept(store, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["ckpt-2.json", "ckpt-3.json"]
     assert not list(tmp_path.glob("ckpt-1.*"))

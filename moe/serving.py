@@ -1,0 +1,114 @@
+"""The SavedModel of a trained mixture: to be run where there is TensorFlow and nothing of ours."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from moe.errors import UserError
+from moe.evaluate.predict import favourite
+from moe.files import whole_folder
+from moe.models.routers import Way, make_router
+from moe.trained import Trained, open_trained
+
+Answer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+def export_run(workdir: pathlib.Path) -> pathlib.Path:
+    """Writes `WORKDIR/export`: the finished run under its own routing; returns the folder.
+
+    Raises:
+      UserError: the run is not finished, or cannot answer, or the disk is full.
+    """
+    trained = open_trained(workdir, "float32")
+    model = trained.config.model
+    way = make_router(model.routing, model.top_k).evaluate if trained.routes() else None
+    return write_export(trained, way, workdir / "export")
+
+
+def write_export(trained: Trained, way: Way | None, folder: pathlib.Path) -> pathlib.Path:
+    """Writes a SavedModel, whole or not at all; returns its folder.
+
+    Its signatures: `serving_default` from `features` (see `Trained.input_spec`; any number of
+    examples) to the columns of `answering`, and `names`, from nothing to `<string>[L]` `classes`
+    and `<string>[E]` `experts`.
+
+    Args:
+      trained: in float32.
+      way: who answers, and how; None where a baseline answers alone.
+      folder: of the SavedModel; one that stands there is replaced.
+
+    Raises:
+      UserError: none of the networks answers by itself, or the disk is full.
+    """
+    served = _Served(
+        answering(trained, way), trained.input_spec, trained.classes, trained.groups.names
+    )
+    signatures = {
+        tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: served.serve,
+        "names": served.names,
+    }
+    try:
+        with whole_folder(pathlib.Path(folder)) as aside:
+            tf.saved_model.save(served, str(aside), signatures)
+    except tf.errors.OpError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{folder}: cannot be written ({reason}).") from error
+    return folder
+
+
+def answering(trained: Trained, way: Way | None) -> Answer:
+    """From a batch of raw examples, `trained.input_spec`, to what is said about them.
+
+    The columns: `probabilities` `<float32>[S, L]`, `answer` `<int32>[S]` (a class),
+    `gate_probabilities` `<float32>[S, E]` and `expert` `<int32>[S]` (the one with the highest
+    weight); of a run that trained a baseline alone the first two.
+
+    Raises:
+      UserError: the run trained networks that do not answer by themselves.
+    """
+    mixture = trained.mixture
+
+    def alone(features: tf.Tensor) -> dict[str, tf.Tensor]:
+        log_probs = mixture.baseline_log_probs(mixture.standardize(features))
+        return {
+            "probabilities": tf.exp(log_probs),
+            "answer": tf.argmax(log_probs, axis=1, output_type=tf.int32),
+        }
+
+    def together(features: tf.Tensor) -> dict[str, tf.Tensor]:
+        output = mixture.forward(features, way, reference=False)
+        return {
+            "probabilities": tf.exp(output.log_probs),
+            "answer": output.answer,
+            "gate_probabilities": tf.exp(output.gate_log_probs),
+            "expert": favourite(output.routing),
+        }
+
+    return together if trained.routes() else alone
+
+
+class _Served(tf.Module):
+    """A function from examples to answers and the variables it needs; no Keras object is kept."""
+
+    def __init__(
+        self, answer: Answer, spec: tf.TensorSpec, classes: Sequence[str], experts: Sequence[str]
+    ) -> None:
+        super().__init__(name="mixture")
+        shape = spec.shape[1:]
+
+        def serve(features: tf.Tensor) -> dict[str, tf.Tensor]:
+            # Networks need not know what to do with no rows at all: one of zeros keeps them going.
+            size = tf.shape(features)[0]
+            zeros = tf.zeros([tf.maximum(1 - size, 0), *shape], spec.dtype)
+            columns = answer(tf.concat([features, zeros], axis=0))
+            return {name: column[:size] for name, column in columns.items()}
+
+        def names() -> dict[str, tf.Tensor]:
+            return {"classes": tf.constant(classes), "experts": tf.constant(experts)}
+
+        self.serve = tf.function(serve, input_signature=[spec], autograph=False)
+        self.names = tf.function(names, input_signature=[], autograph=False)
+        self.weights = tuple(self.serve.get_concrete_function().variables)

@@ -1,0 +1,176 @@
+"""The export answers as `eval.py` does, in a process that knows TensorFlow and nothing of ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import CLASSES, draw, toy_config, toy_source, untrained_run
+
+from moe import run
+from moe.config import EvalConfig
+from moe.data import registry
+from moe.errors import UserError
+from moe.evaluate.run import evaluate
+from moe.evaluate.use import use
+from moe.models.routers import make_router
+from moe.serving import export_run, write_export
+from moe.trained import open_trained
+
+RUNS = {
+    "hard": {"routing": "hard", "expert_backbone": "pooled", "precision": "mixed_bfloat16"},
+    "soft": {"groups": "none:3"},
+    "group": {"routing": "hard", "expert_head": "group", "baseline": False},
+    "noisy": {"routing": "noisy_topk", "top_k": 2, "groups": "none:3"},
+    "choosing": {"routing": "expert_choice"},
+    "balanced": {"routing": "hard", "groups": "none:3", "balance_bias": 0.1},
+}
+SIZES = (0, 1, 7, 512)
+MANY = draw(512, seed=2)
+
+# What somebody has who serves it: reads examples, writes one file a batch size and column.
+SERVE = """
+import sys
+import tensorflow as tf
+features = tf.io.parse_tensor(tf.io.read_file(sys.argv[1]), tf.uint8)
+for folder in sys.argv[3:]:
+    served = tf.saved_model.load(folder)
+    columns = served.signatures["names"]()
+    for size in map(int, sys.argv[2].split(",")):
+        found = served.signatures["serving_default"](features=features[:size])
+        columns |= {f"{name}-{size}": values for name, values in found.items()}
+    for name, values in columns.items():
+        tf.io.write_file(f"{folder}/../{name}", tf.io.serialize_tensor(values))
+assert not [name for name in sys.modules if name.partition(".")[0] in ("moe", "flags")]
+"""
+DTYPES = {"probabilities": tf.float32, "gate_probabilities": tf.float32}
+
+
+@pytest.fixture
+def many(monkeypatch):
+    """The toy set with a test split of 512."""
+    source = dataclasses.replace(toy_source(), test=lambda: MANY)
+    monkeypatch.setitem(registry._GENERATED, "toy", lambda: source)
+
+
+def test_an_export_answers_like_an_evaluation(many, tmp_path):
+    folders = []
+    for name, flags in RUNS.items():
+        workdir = untrained_run(tmp_path / name, **flags)
+        folders.append(export_run(workdir))
+        assert evaluate(EvalConfig(workdir=str(workdir), precision="float32")) == 0
+    examples = tmp_path / "examples"
+    examples.write_bytes(tf.io.serialize_tensor(MANY.features).numpy())
+    command = [sys.executable, "-I", "-c", SERVE, examples, ",".join(map(str, SIZES)), *folders]
+    served = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert served.returncode == 0, served.stderr
+
+    def read(name, column, dtype=tf.int32):
+        return tf.io.parse_tensor((tmp_path / name / column).read_bytes(), dtype).numpy()
+
+    for name, flags in RUNS.items():
+        routing = flags.get("routing", "soft")
+        assert [c.decode() for c in read(name, "classes", tf.string)] == list(CLASSES)
+        experts = ["expert_0", "expert_1", "expert_2"] if "groups" in flags else ["sharp", "soft"]
+        assert [e.decode() for e in read(name, "experts", tf.string)] == experts
+        with np.load(tmp_path / name / f"predictions-{routing}.npz") as expected:
+            # Each of them answers somewhere: nothing was settled when the graph was traced.
+            assert set(expected["expert"]) == set(range(len(experts)))
+            surest = expected["gate_probabilities"].argmax(axis=1)
+            assert (expected["expert"] != surest).any() == ("balance_bias" in flags)
+            for size in SIZES:
+                for column, dtype in DTYPES.items():
+                    found = read(name, f"{column}-{size}", dtype)
+                    np.testing.assert_allclose(found, expected[column][:size], atol=1e-5)
+                for column in ("answer", "expert"):
+                    found = read(name, f"{column}-{size}")
+                    np.testing.assert_array_equal(found, expected[column][:size])
+
+
+def test_a_hard_export_runs_the_chosen_expert_only(toy, tmp_path):
+    # Its experts fail where they get no row, or all of a batch.
+    workdir = untrained_run(tmp_path, routing="hard", expert_backbone="e2e.my_networks:jealous")
+    images = MANY.features[:20]
+    hard = tf.saved_model.load(str(export_run(workdir)))
+    assert set(hard.serve(images)["expert"].numpy()) == {0, 1}
+    for image in images[:4]:
+        hard.serve(image[np.newaxis])
+    trained = open_trained(workdir, "float32")
+    folder = write_export(trained, make_router("soft").evaluate, tmp_path / "soft")
+    soft = tf.saved_model.load(str(folder))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="all of the rows"):
+        soft.serve(images)
+
+
+def test_an_export_replaces_the_one_before(toy, tmp_path, monkeypatch, capsys):
+    workdir = untrained_run(tmp_path, groups="none:3", routing="hard")
+    before = {path.name for path in workdir.iterdir()}
+    export_run(workdir)
+    (workdir / "export" / "stale").touch()
+    # Without the data set: nothing of it is needed.
+    monkeypatch.delitem(registry._GENERATED, "toy")
+    options = {"routing": ("topk",), "top_k": 3}
+    assert use(EvalConfig(workdir=str(workdir), export=True, **options)) == 0
+    assert capsys.readouterr().out == f"exported: {workdir / 'export'}\n"
+    assert {path.name for path in workdir.iterdir()} == before | {"export"}
+    assert not (workdir / "export" / "stale").exists()
+    images = MANY.features[:9]
+    served = tf.saved_model.load(str(workdir / "export"))
+    found = served.serve(images)
+    expected = open_trained(workdir, "float32").mixture(images)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
+
+
+def test_a_baseline_is_exported_alone(toy, tmp_path):
+    workdir = untrained_run(tmp_path, "baseline")
+    served = tf.saved_model.load(str(export_run(workdir)))
+    images = MANY.features[:5]
+    found = served.serve(images)
+    assert set(found) == {"probabilities", "answer"}
+    mixture = open_trained(workdir, "float32").mixture
+    expected = tf.nn.softmax(mixture.baseline(mixture.standardize(images)))
+    np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
+    np.testing.assert_array_equal(found["answer"], np.argmax(expected, axis=1))
+
+
+def test_a_run_of_an_older_version_is_described_by_its_data_set(toy, tmp_path):
+    workdir = untrained_run(tmp_path, expert_head="group")
+    newer = open_trained(workdir)
+    stored = json.loads((workdir / "config.json").read_text())
+    del stored["data"]
+    (workdir / "config.json").write_text(json.dumps(stored))
+    older = open_trained(workdir)
+    assert older._replace(mixture=None) == newer._replace(mixture=None)
+    images = MANY.features[:3]
+    np.testing.assert_array_equal(older.mixture(images), newer.mixture(images))
+
+
+def test_a_network_that_does_not_answer_is_not_exported(toy, tmp_path):
+    workdir = untrained_run(tmp_path, "gate")
+    with pytest.raises(UserError, match="trained gate only, and none of them answers"):
+        export_run(workdir)
+    assert not (workdir / "export").exists()
+
+
+def test_training_exports_at_its_end_and_when_asked_later(toy, tmp_path, monkeypatch):
+    exported = []
+    monkeypatch.setattr(run, "export_run", exported.append)
+
+    def train(**flags):
+        assert run.train(toy_config(tmp_path, "baseline", baseline_backbone="mlp-4", **flags)) == 0
+        return len(exported)
+
+    assert train(epochs=1) == 0
+    assert train(epochs=1, export=True) == 1  # the run is finished; nothing else is left to do
+    (tmp_path / "export").mkdir()
+    (tmp_path / "predicted.csv").touch()
+    assert train(epochs=2, export=True) == 2
+    # What a shorter run had to say is gone.
+    assert not (tmp_path / "export").exists()
+    assert not (tmp_path / "predicted.csv").exists()
+    assert exported == [tmp_path] * 2
