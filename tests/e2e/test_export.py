@@ -105,6 +105,8 @@ def test_a_hard_export_runs_the_chosen_expert_only(toy, tmp_path):
     soft = tf.saved_model.load(str(folder))
     with pytest.raises(tf.errors.InvalidArgumentError, match="all of the rows"):
         soft.serve(images)
+    # No example at all is no reason to run a network on none.
+    assert soft.serve(images[:0])["probabilities"].shape == (0, len(CLASSES))
 
 
 def test_an_export_replaces_the_one_before(toy, tmp_path, monkeypatch, capsys):
