@@ -156,6 +156,14 @@ def _model(values: flags.FlagValues) -> None:
             f"Network of the {part}: {', '.join(BACKBONES)}, mlp-WIDTH-WIDTH…, or "
             f"package.module:function. Default: {_OPEN}.",
         )
+    define.boolean(
+        "whiten",
+        "Networks that begin with a convolution whiten patches by it: filters fitted to the "
+        "training images, and frozen.",
+    )
+    define.boolean(
+        "identity_init", "Convolutions start by handing on their channels, not at random."
+    )
     define.string(
         "routing",
         "soft (all experts run, weighted), hard (one runs), topk (--top_k run), noisy_topk (the "

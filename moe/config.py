@@ -75,6 +75,8 @@ class ModelConfig:
     gate_backbone: str | None = None
     expert_backbone: str | None = None
     baseline_backbone: str | None = None
+    whiten: bool = False
+    identity_init: bool = False
     routing: str = "soft"
     top_k: int = 1
     gate_temperature: float = 1.0

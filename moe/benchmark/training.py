@@ -161,7 +161,8 @@ def _with_stock_layers(model: keras.Model) -> keras.Model:
         if isinstance(layer, Dropout):
             return keras.layers.Dropout(layer.rate)
         if isinstance(layer, BatchNorm):
-            return keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon)
+            same = ("momentum", "epsilon", "center", "scale")
+            return keras.layers.BatchNormalization(**{name: getattr(layer, name) for name in same})
         if isinstance(layer, MaxPool):
             return keras.layers.MaxPooling2D.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config())

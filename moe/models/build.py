@@ -11,6 +11,7 @@ from moe import randomness
 from moe.config import Config
 from moe.models import backbones, gate
 from moe.models.mixture import MixtureOfExperts
+from moe.models.starts import start_as_identity
 from moe.taxonomy import Groups
 
 
@@ -48,7 +49,10 @@ def build_mixture(
 
     def network(part: str, builder, outputs: int) -> keras.Model:
         keras.utils.set_random_seed(randomness.seed_pair(seed, "initialise", part)[0])
-        return builder(input_shape, outputs)
+        built = builder(input_shape, outputs)
+        if model.identity_init:
+            start_as_identity(built)
+        return built
 
     def named(backbone: str):
         return lambda shape, outputs: backbones.build(backbone, shape, outputs)
@@ -92,6 +96,7 @@ def build_mixture(
             gate_temperature=model.gate_temperature,
             gate_noise=noisy,
             balanced=model.balance_bias > 0,
+            whitens=model.whiten,
         )
         mixture.build((None, *input_shape))
     return mixture

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from moe.models.mixture import MixtureOfExperts
+from moe.models.starts import leaves
 
 
 def parameters(model: keras.Model) -> int:
@@ -19,17 +20,22 @@ def parameters(model: keras.Model) -> int:
 
 def macs(model: keras.Model) -> int:
     """MACs of convolutions and dense layers for one example; element-wise work is not counted."""
-    return sum(macs_of_layer(layer) for layer in _leaves(model))
+    return sum(macs_of_layer(layer) for layer in leaves(model))
 
 
 def training_macs(model: keras.Model) -> int:
     """MACs of one example's training step.
 
     Forward and backward count as three forwards: the gradient by the inputs and the gradient by the
-    weights cost one more each. The first layer needs no gradient by its inputs.
+    weights cost one more each. Frozen weights need no gradient, and neither do inputs in front of
+    which nothing learns.
     """
-    counts = [macs_of_layer(layer) for layer in _leaves(model)]
-    return 3 * sum(counts) - next((count for count in counts if count), 0)
+    total, learns = 0, False
+    for layer in leaves(model):
+        own = any(len(weight.shape) > 1 for weight in layer.trainable_weights)
+        total += macs_of_layer(layer) * (1 + own + learns)
+        learns = learns or bool(layer.trainable_weights)
+    return total
 
 
 class Cost(NamedTuple):
@@ -101,21 +107,11 @@ def uncounted_layers(model: keras.Model) -> list[str]:
     known = (keras.layers.Embedding,)  # looks up, multiplies nothing
     return [
         layer.name
-        for layer in _leaves(model)
+        for layer in leaves(model)
         if any(len(w.shape) > 1 for w in layer.trainable_weights)
         and not isinstance(layer, known)
         and not macs_of_layer(layer)
     ]
-
-
-def _leaves(layer: keras.layers.Layer):
-    """The layers that hold no others, in the order in which they were put together."""
-    inner = getattr(layer, "layers", None)
-    if not inner:
-        yield layer
-        return
-    for child in inner:
-        yield from _leaves(child)
 
 
 def macs_of_layer(layer: keras.layers.Layer) -> int:

@@ -16,6 +16,7 @@ from moe import routing
 from moe.models.gate import BalancedGate
 from moe.models.layers import Standardize
 from moe.models.routers import EVERYONE, Way
+from moe.models.starts import Whitening, sample
 from moe.types import MixtureOutput
 
 NOTHING: frozenset[str] = frozenset()
@@ -40,6 +41,8 @@ class MixtureOfExperts(keras.Model):
       gate_noise: the gate's last E outputs say how much noise training adds to the first E, see
         `routing.noise_deviation`.
       balanced: keep a balance bias with the gate, see `BalancedGate`.
+      whitens: networks that begin with a convolution whiten their inputs by it, see `Whitening`;
+        the filters come from `fit_inputs` and stay.
 
     The names of the parts are `gate`, `baseline`, `expert_0`, `combiner_0` and so on.
     """
@@ -56,6 +59,7 @@ class MixtureOfExperts(keras.Model):
         gate_temperature: float = 1.0,
         gate_noise: bool = False,
         balanced: bool = False,
+        whitens: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**({"autocast": False} | kwargs))
@@ -75,6 +79,8 @@ class MixtureOfExperts(keras.Model):
         for e, combiner in enumerate(combiners):
             setattr(self, f"combiner_{e}", combiner)
         self.blends = bool(combiners)
+        self.whitens = whitens
+        self._whitening = Whitening(self.parts().values()) if whitens else None
         self.group_of_class = None
         if group_of_class is not None:
             self.group_of_class = tuple(int(g) for g in group_of_class)
@@ -96,6 +102,15 @@ class MixtureOfExperts(keras.Model):
         if not self.standardize.built:
             self.standardize.build(input_shape)
         self.built = True
+
+    def fit_inputs(self, features: np.ndarray) -> None:
+        """Takes over what is known of training examples before the training: `[N, ...]`, raw.
+
+        The standardisation, and the whitening filters if there are any.
+        """
+        self.standardize.fit(features)
+        if self._whitening is not None:
+            self._whitening.fit(self.standardize.exact(sample(features)).numpy())
 
     # --- single networks ------------------------------------------------------------------------
 
@@ -232,6 +247,7 @@ class MixtureOfExperts(keras.Model):
             "gate_temperature": self.gate_temperature,
             "gate_noise": self.gate_noise,
             "balanced": self.balanced,
+            "whitens": self.whitens,
         }
 
     @classmethod
