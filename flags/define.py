@@ -227,6 +227,11 @@ def _training(values: flags.FlagValues) -> None:
     define.float("learning_rate", "Peak learning rate.")
     define.string("schedule", f"{', '.join(config.SCHEDULES)}.")
     define.float("weight_decay", "Decoupled weight decay.")
+    define.float(
+        "label_smoothing",
+        "Share of a label's weight in the losses that all classes have alike; the gate's groups "
+        "and every evaluation take labels at their word.",
+    )
     define.integer(
         "accumulate",
         "Slices that a batch is run in, one after the other, before the weights change once: a "

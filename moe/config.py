@@ -111,6 +111,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     weight_decay: float = 0.0
+    label_smoothing: float = 0.0
     accumulate: int = 1
     capacity_factor: float = 1.25
     seed: int = 0
@@ -341,6 +342,8 @@ def validate(config: Config) -> None:
         _fail("gate_temperature", model.gate_temperature, f"from {low:g} to {high:g}")
     if not 0 < data.validation_fraction < 1:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
+    if not 0 <= train.label_smoothing < 1:
+        _fail("label_smoothing", train.label_smoothing, "from 0 to below 1")
     for section, names in (
         (data, ("train_examples", "image_size")),
         (model, ("top_k",)),
