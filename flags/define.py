@@ -131,7 +131,12 @@ def _data(values: flags.FlagValues) -> None:
         "Use this many examples of the training split, validation included. Default: all.",
     )
     define.integer("data_seed", "Which examples are used and kept for validation.")
-    define.string("augment", f"{', '.join(config.AUGMENTATIONS)}. Default: {_OPEN}.")
+    define.string(
+        "augment",
+        f"{', '.join(config.AUGMENTATIONS)}: mirrored at random, or every other epoch; cropped at "
+        f"random. Default: {_OPEN}.",
+    )
+    define.integer("crop_reach", "Pixels that a crop moves an image by, at most.")
     define.integer(
         "image_size",
         "Make every image of a folder or a TFDS set N x N. Default: as they are, all of one size.",

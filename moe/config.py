@@ -36,7 +36,7 @@ MIXTURE_LOSSES = ("likelihood", "expected")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 SCHEDULES = ("constant", "cosine", "triangular")
-AUGMENTATIONS = ("none", "flip", "flip_crop")
+AUGMENTATIONS = ("none", "flip", "flip_crop", "alternate", "alternate_crop")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")
 ON_UNHEALTHY = ("warn", "stop")
@@ -61,6 +61,7 @@ class DataConfig:
     train_examples: int | None = None
     data_seed: int = 0
     augment: str | None = None
+    crop_reach: int = 4
     image_size: int | None = None
     skip_unreadable: bool = False
 
@@ -345,7 +346,7 @@ def validate(config: Config) -> None:
     if not 0 <= train.label_smoothing < 1:
         _fail("label_smoothing", train.label_smoothing, "from 0 to below 1")
     for section, names in (
-        (data, ("train_examples", "image_size")),
+        (data, ("train_examples", "image_size", "crop_reach")),
         (model, ("top_k",)),
         (
             train,
@@ -376,6 +377,10 @@ def validate(config: Config) -> None:
         raise UserError(f"--mode={config.mode} has no use for --groups={data.groups}.")
     if data.groups_from and not finds_groups:
         raise UserError("--groups_from names the baseline of --groups=auto:K; give both.")
+    if data.crop_reach != DataConfig.crop_reach and not (data.augment or "").endswith("_crop"):
+        raise UserError(
+            f"--crop_reach={data.crop_reach}: is for --augment=flip_crop or alternate_crop."
+        )
     if not model.baseline and model.boost not in (None, "none"):
         _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
     if config.mode == "baseline" and not model.baseline:

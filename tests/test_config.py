@@ -62,6 +62,7 @@ WRONG = [
     ("label_smoothing", -0.1, "from 0 to below 1"),
     ("train_examples", 0, "greater than 0"),
     ("image_size", 0, "greater than 0"),
+    ("crop_reach", 0, "greater than 0"),
     ("top_k", 0, "greater than 0"),
     ("gate_temperature", 0.0, "from 1e-06 to 1e+06"),
     ("gate_temperature", float("inf"), "from 1e-06 to 1e+06"),
@@ -143,6 +144,8 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"mode": "baseline", "groups": "auto:2"}, r"--mode=baseline has no use for --groups=auto"),
         ({"groups": "semantic", "groups_from": "r"}, r"--groups_from names the baseline of"),
         ({"routing": "expert_choice", "top_k": 2}, r"--top_k=2: must be 1 with --routing=expert_"),
+        ({"crop_reach": 2}, r"--crop_reach=2: is for --augment=flip_crop or alternate_crop"),
+        ({"crop_reach": 2, "augment": "flip"}, r"--crop_reach=2: is for --augment=flip_crop"),
         ({"balance_bias": 0.1}, r"--balance_bias=0.1: .* --routing=soft leaves no such choice"),
         ({"routing": "noisy_topk", "balance_bias": 0.1}, r"--routing=noisy_topk leaves no such"),
         ({"load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient; use --routing=noisy_t"),
@@ -213,6 +216,7 @@ def test_a_stored_configuration_of_another_version_is_refused(where):
 ANOTHER = {
     "dataset": "digits", "data_dir": "d", "groups": "none:3", "groups_from": "r",
     "validation_fraction": 0.2, "train_examples": 9, "data_seed": 1, "augment": "flip",
+    "crop_reach": 2,
     "image_size": 9, "skip_unreadable": True, "class_weights": "balanced",
     "expert_head": "group", "baseline": False, "boost": "none", "gate_backbone": "tiny",
     "expert_backbone": "tiny",
@@ -236,6 +240,7 @@ NEEDS = {
     "load_loss": {"routing": "noisy_topk"},
     "balance_bias": {"routing": "hard"},
     "groups_from": {"groups": "auto:2"},
+    "crop_reach": {"augment": "flip_crop"},
 }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe import randomness
-from moe.data.augment import AUGMENTATIONS
+from moe.data.augment import make_augmentation
 from moe.data.pipeline import (
     Split,
     evaluation_batches,
@@ -154,7 +154,7 @@ class StageRun:
             self._batch_size,
             self._seed_key,
             self._progress.step,
-            AUGMENTATIONS[config.data.augment],
+            make_augmentation(config.data.augment, config.data.crop_reach),
         )
         if strategy.num_replicas_in_sync > 1:
             batches = strategy.distribute_datasets_from_function(
