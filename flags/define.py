@@ -228,9 +228,22 @@ def _training(values: flags.FlagValues) -> None:
         '{"class": weight}. Default: all the same.',
     )
     define.integer("batch_size", f"Examples a step over all devices. Default: {_OPEN}.")
-    define.string("optimizer", f"{', '.join(config.OPTIMIZERS)}.")
+    define.string(
+        "optimizer",
+        f"{', '.join(config.OPTIMIZERS)}; muon is for the kernels of hidden layers, and nesterov "
+        "has the other weights.",
+    )
     define.float("learning_rate", "Peak learning rate.")
-    define.string("schedule", f"{', '.join(config.SCHEDULES)}.")
+    define.float("momentum", "Of momentum, nesterov and muon.")
+    define.float(
+        "bias_lr_scale", "Factor of the learning rate for the offsets of normalisation layers."
+    )
+    define.float("muon_rate", "Peak learning rate of the weights that are muon's.")
+    define.string(
+        "schedule",
+        f"{', '.join(config.SCHEDULES)}: how the learning rates go on; triangular rises over the "
+        "first fifth, then falls to 0.",
+    )
     define.float("weight_decay", "Decoupled weight decay.")
     define.float(
         "label_smoothing",

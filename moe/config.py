@@ -34,7 +34,9 @@ EXPERT_HEADS = ("full", "group")
 BOOSTS = ("none", "scalar", "per_class")
 MIXTURE_LOSSES = ("likelihood", "expected")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
+MOMENTUM_OPTIMIZERS = ("momentum", "nesterov", "muon")
+"""Those that --momentum is for."""
 SCHEDULES = ("constant", "cosine", "triangular")
 AUGMENTATIONS = ("none", "flip", "flip_crop", "alternate", "alternate_crop")
 MONITORS = ("accuracy", "loss")
@@ -110,6 +112,9 @@ class TrainConfig:
     batch_size: int | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-3
+    momentum: float = 0.9
+    bias_lr_scale: float = 1.0
+    muon_rate: float = 0.02
     schedule: str = "constant"
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
@@ -343,6 +348,8 @@ def validate(config: Config) -> None:
         _fail("gate_temperature", model.gate_temperature, f"from {low:g} to {high:g}")
     if not 0 < data.validation_fraction < 1:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
+    if not 0 <= train.momentum < 1:
+        _fail("momentum", train.momentum, "from 0 to below 1")
     if not 0 <= train.label_smoothing < 1:
         _fail("label_smoothing", train.label_smoothing, "from 0 to below 1")
     for section, names in (
@@ -350,7 +357,10 @@ def validate(config: Config) -> None:
         (model, ("top_k",)),
         (
             train,
-            ("epochs", "steps", "batch_size", "learning_rate", "accumulate", "capacity_factor"),
+            (
+                *("epochs", "steps", "batch_size", "learning_rate", "bias_lr_scale", "muon_rate"),
+                *("accumulate", "capacity_factor"),
+            ),
         ),
         (runtime, ("cpu_replicas", "steps_per_loop", "checkpoint_seconds", "keep")),
     ):
@@ -377,6 +387,12 @@ def validate(config: Config) -> None:
         raise UserError(f"--mode={config.mode} has no use for --groups={data.groups}.")
     if data.groups_from and not finds_groups:
         raise UserError("--groups_from names the baseline of --groups=auto:K; give both.")
+    if train.momentum != TrainConfig.momentum and train.optimizer not in MOMENTUM_OPTIMIZERS:
+        raise UserError(
+            f"--momentum={train.momentum}: is for --optimizer={', '.join(MOMENTUM_OPTIMIZERS)}."
+        )
+    if train.muon_rate != TrainConfig.muon_rate and train.optimizer != "muon":
+        raise UserError(f"--muon_rate={train.muon_rate}: is for --optimizer=muon.")
     if data.crop_reach != DataConfig.crop_reach and not (data.augment or "").endswith("_crop"):
         raise UserError(
             f"--crop_reach={data.crop_reach}: is for --augment=flip_crop or alternate_crop."

@@ -58,6 +58,10 @@ WRONG = [
     ("validation_fraction", 1.0, "between 0 and 1"),
     ("validation_fraction", -0.1, "between 0 and 1"),
     ("validation_fraction", float("nan"), "between 0 and 1"),
+    ("momentum", 1.0, "from 0 to below 1"),
+    ("momentum", -0.5, "from 0 to below 1"),
+    ("bias_lr_scale", 0.0, "greater than 0"),
+    ("muon_rate", 0.0, "greater than 0"),
     ("label_smoothing", 1.0, "from 0 to below 1"),
     ("label_smoothing", -0.1, "from 0 to below 1"),
     ("train_examples", 0, "greater than 0"),
@@ -146,6 +150,8 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"routing": "expert_choice", "top_k": 2}, r"--top_k=2: must be 1 with --routing=expert_"),
         ({"crop_reach": 2}, r"--crop_reach=2: is for --augment=flip_crop or alternate_crop"),
         ({"crop_reach": 2, "augment": "flip"}, r"--crop_reach=2: is for --augment=flip_crop"),
+        ({"momentum": 0.5}, r"--momentum=0.5: is for --optimizer=momentum, nesterov, muon"),
+        ({"muon_rate": 0.5}, r"--muon_rate=0.5: is for --optimizer=muon"),
         ({"balance_bias": 0.1}, r"--balance_bias=0.1: .* --routing=soft leaves no such choice"),
         ({"routing": "noisy_topk", "balance_bias": 0.1}, r"--routing=noisy_topk leaves no such"),
         ({"load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient; use --routing=noisy_t"),
@@ -225,7 +231,8 @@ ANOTHER = {
     "balance_loss": 1.0, "z_loss": 1.0, "importance_loss": 1.0, "load_loss": 1.0,
     "balance_bias": 1.0, "whiten": True, "identity_init": True,
     "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
-    "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
+    "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0,
+    "momentum": 0.5, "bias_lr_scale": 2.0, "muon_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "label_smoothing": 0.1,
     "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
     "init_from": ("runs/a",), "gpus": 1, "require_gpus": True, "profile": True, "export": True,
@@ -241,6 +248,8 @@ NEEDS = {
     "balance_bias": {"routing": "hard"},
     "groups_from": {"groups": "auto:2"},
     "crop_reach": {"augment": "flip_crop"},
+    "momentum": {"optimizer": "nesterov"},
+    "muon_rate": {"optimizer": "muon"},
 }
 
 

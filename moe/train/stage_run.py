@@ -30,13 +30,13 @@ from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
 from moe.train.objectives import Judgement, make_objective, per_example
-from moe.train.optimizers import PartOptimizer
 from moe.train.profile import profiling
 from moe.train.routing_watch import RoutingWatch
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
 from moe.train.state import foreign_seed_states, model_variables, part_variables
 from moe.train.step import make_train_step
+from moe.train.weight_groups import make_optimizer
 
 _LOOP_SECONDS = 1.0
 _MAX_LOOP_STEPS = 1_000
@@ -76,12 +76,8 @@ class StageRun:
         with context.strategy.scope():
             schedule = make_schedule(config.train.schedule, self._steps)
             self._optimizers = {
-                part: PartOptimizer(
-                    config.train.optimizer,
-                    [v.value for v in models[part].trainable_variables],
-                    config.train.learning_rate * stage.rate,
-                    schedule,
-                    config.train.weight_decay,
+                part: make_optimizer(
+                    models[part], config.train, schedule, rate=stage.rate, policy=context.policy
                 )
                 for part in stage.parts
                 if models[part].trainable_variables

@@ -9,7 +9,7 @@ import tensorflow as tf
 from moe import randomness
 from moe.train.loss_scale import LossScale
 from moe.train.objectives import Objective, active_parts
-from moe.train.optimizers import PartOptimizer, apply_active
+from moe.train.optimizers import Optimizer, apply_active
 from moe.types import Batch
 
 Step = Callable[[Batch, tf.Tensor], tf.Tensor]
@@ -17,7 +17,7 @@ Step = Callable[[Batch, tf.Tensor], tf.Tensor]
 
 def make_train_step(
     objective: Objective,
-    optimizers: Mapping[str, PartOptimizer],
+    optimizers: Mapping[str, Optimizer],
     strategy: tf.distribute.Strategy,
     *,
     key: tuple[int, int],
