@@ -250,6 +250,15 @@ def _training(values: flags.FlagValues) -> None:
         "Share of a label's weight in the losses that all classes have alike; the gate's groups "
         "and every evaluation take labels at their word.",
     )
+    define.float(
+        "ema_decay",
+        "Evaluate and keep an exponential average of the weights with this decay a step; 0: none.",
+    )
+    define.integer(
+        "lookahead",
+        "Every N steps the weights go back to an average that follows them ever more slowly, and "
+        "that is evaluated and kept; 0: none.",
+    )
     define.integer(
         "accumulate",
         "Slices that a batch is run in, one after the other, before the weights change once: a "

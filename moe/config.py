@@ -118,6 +118,8 @@ class TrainConfig:
     schedule: str = "constant"
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    lookahead: int = 0
     accumulate: int = 1
     capacity_factor: float = 1.25
     seed: int = 0
@@ -350,8 +352,9 @@ def validate(config: Config) -> None:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
     if not 0 <= train.momentum < 1:
         _fail("momentum", train.momentum, "from 0 to below 1")
-    if not 0 <= train.label_smoothing < 1:
-        _fail("label_smoothing", train.label_smoothing, "from 0 to below 1")
+    for name in ("label_smoothing", "ema_decay"):
+        if not 0 <= getattr(train, name) < 1:
+            _fail(name, getattr(train, name), "from 0 to below 1")
     for section, names in (
         (data, ("train_examples", "image_size", "crop_reach")),
         (model, ("top_k",)),
@@ -372,7 +375,7 @@ def validate(config: Config) -> None:
             [field.name for field in dataclasses.fields(loss) if field.name != "mixture_loss"],
         ),
         (model, ("balance_bias",)),
-        (train, ("patience", "weight_decay", "seed")),
+        (train, ("patience", "weight_decay", "lookahead", "seed")),
         (data, ("data_seed",)),
         (runtime, ("gpus", "checkpoint_steps")),
     ):
@@ -393,6 +396,8 @@ def validate(config: Config) -> None:
         )
     if train.muon_rate != TrainConfig.muon_rate and train.optimizer != "muon":
         raise UserError(f"--muon_rate={train.muon_rate}: is for --optimizer=muon.")
+    if train.ema_decay and train.lookahead:
+        raise UserError("--ema_decay and --lookahead: each averages the weights; give one of them.")
     if data.crop_reach != DataConfig.crop_reach and not (data.augment or "").endswith("_crop"):
         raise UserError(
             f"--crop_reach={data.crop_reach}: is for --augment=flip_crop or alternate_crop."
@@ -485,7 +490,7 @@ def _shown(value: Any) -> str:
 def identity_differences(old: Config, new: Config) -> list[str]:
     """How `new` differs from `old` in what identifies a run, one phrase a field.
 
-    The length of a run may grow, unless the schedule's shape depends on it.
+    The length of a run may grow, unless the shape of a schedule depends on it.
     """
     differences = []
     if old.mode != new.mode:
@@ -497,7 +502,8 @@ def identity_differences(old: Config, new: Config) -> list[str]:
             if before == after or not field.metadata.get("identity", True):
                 continue
             grows = before is not None and after is not None and after > before
-            may_grow = field.name in ("epochs", "steps") and old.train.schedule == "constant"
+            shape = old.train.schedule != "constant" or old.train.lookahead
+            may_grow = field.name in ("epochs", "steps") and not shape
             if grows and may_grow:
                 continue
             differences.append(f"--{field.name}={_shown(after)} (was {_shown(before)})")

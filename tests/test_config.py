@@ -58,6 +58,9 @@ WRONG = [
     ("validation_fraction", 1.0, "between 0 and 1"),
     ("validation_fraction", -0.1, "between 0 and 1"),
     ("validation_fraction", float("nan"), "between 0 and 1"),
+    ("ema_decay", 1.0, "from 0 to below 1"),
+    ("ema_decay", float("nan"), "from 0 to below 1"),
+    ("lookahead", -1, "0 or more"),
     ("momentum", 1.0, "from 0 to below 1"),
     ("momentum", -0.5, "from 0 to below 1"),
     ("bias_lr_scale", 0.0, "greater than 0"),
@@ -151,6 +154,7 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"crop_reach": 2}, r"--crop_reach=2: is for --augment=flip_crop or alternate_crop"),
         ({"crop_reach": 2, "augment": "flip"}, r"--crop_reach=2: is for --augment=flip_crop"),
         ({"momentum": 0.5}, r"--momentum=0.5: is for --optimizer=momentum, nesterov, muon"),
+        ({"ema_decay": 0.9, "lookahead": 5}, r"--ema_decay and --lookahead: .* give one of them"),
         ({"muon_rate": 0.5}, r"--muon_rate=0.5: is for --optimizer=muon"),
         ({"balance_bias": 0.1}, r"--balance_bias=0.1: .* --routing=soft leaves no such choice"),
         ({"routing": "noisy_topk", "balance_bias": 0.1}, r"--routing=noisy_topk leaves no such"),
@@ -233,7 +237,7 @@ ANOTHER = {
     "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
     "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0,
     "momentum": 0.5, "bias_lr_scale": 2.0, "muon_rate": 1.0, "schedule": "cosine",
-    "weight_decay": 1.0, "label_smoothing": 0.1,
+    "weight_decay": 1.0, "label_smoothing": 0.1, "ema_decay": 0.9, "lookahead": 5,
     "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
     "init_from": ("runs/a",), "gpus": 1, "require_gpus": True, "profile": True, "export": True,
     "tensorboard": False, "report": False,
@@ -280,9 +284,11 @@ def test_a_run_may_grow_but_not_shrink(length):
     assert config.identity_differences(long, short) == [f"--{length}=10 (was 20)"]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "triangular"])
-def test_a_run_may_not_grow_where_the_schedule_depends_on_its_length(schedule):
-    short, long = (change(Config(), schedule=schedule, epochs=n) for n in (10, 20))
+@pytest.mark.parametrize(
+    "values", [{"schedule": "cosine"}, {"schedule": "triangular"}, {"lookahead": 5}]
+)
+def test_a_run_may_not_grow_where_a_schedule_depends_on_its_length(values):
+    short, long = (change(Config(), epochs=n, **values) for n in (10, 20))
     assert config.identity_differences(short, long) == ["--epochs=20 (was 10)"]
 
 

@@ -33,6 +33,7 @@ FLOORS = [
         "moe.evaluate.summary",
     ],
     [
+        "moe.train.averaging",
         "moe.train.checkpoint",
         "moe.train.devices",
         "moe.train.health",
