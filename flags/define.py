@@ -89,6 +89,7 @@ def eval_flags() -> flags.FlagValues:
         "gate_threshold",
         "Soft routing runs only experts with at least this share of the gate, and the favourite.",
     )
+    define.string("tta", f"{', '.join(config.TEST_TIME_AUGMENTATIONS)}. Default: the run's own.")
     define.string("eval_split", "test or validation.")
     define.string(
         "data_dir", "Folder of TFDS. Default: the run's own, or TFDS_DATA_DIR where that is gone."
@@ -161,6 +162,11 @@ def _model(values: flags.FlagValues) -> None:
             f"Network of the {part}: {', '.join(BACKBONES)}, mlp-WIDTH-WIDTH…, or "
             f"package.module:function. Default: {_OPEN}.",
         )
+    define.integer(
+        "trunk",
+        "All networks share the expert backbone's layers up to and with its kernel number N, and "
+        "each goes on with the rest of its own; 0: none.",
+    )
     define.boolean(
         "whiten",
         "Networks that begin with a convolution whiten patches by it: filters fitted to the "
@@ -181,6 +187,11 @@ def _model(values: flags.FlagValues) -> None:
         "balance_bias",
         "With hard and topk: each step moves a bias on each expert's score by this much towards "
         "an even load; no loss, no gradient. 0: none.",
+    )
+    define.string(
+        "tta",
+        f"{', '.join(config.TEST_TIME_AUGMENTATIONS)}: the finished networks answer with the mean "
+        "over an image and its mirror image, each of them, for twice the MACs.",
     )
 
 

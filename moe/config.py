@@ -39,6 +39,7 @@ MOMENTUM_OPTIMIZERS = ("momentum", "nesterov", "muon")
 """Those that --momentum is for."""
 SCHEDULES = ("constant", "cosine", "triangular")
 AUGMENTATIONS = ("none", "flip", "flip_crop", "alternate", "alternate_crop")
+TEST_TIME_AUGMENTATIONS = ("none", "flip")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")
 ON_UNHEALTHY = ("warn", "stop")
@@ -78,12 +79,14 @@ class ModelConfig:
     gate_backbone: str | None = None
     expert_backbone: str | None = None
     baseline_backbone: str | None = None
+    trunk: int = 0
     whiten: bool = False
     identity_init: bool = False
     routing: str = "soft"
     top_k: int = 1
     gate_temperature: float = 1.0
     balance_bias: float = 0.0
+    tta: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +238,7 @@ class EvalConfig:
     routing: tuple[str, ...] = ()
     gate_threshold: float = 0.0
     top_k: int | None = None
+    tta: str | None = None
     eval_split: str = "test"
     data_dir: str | None = None
     precision: str | None = None
@@ -258,6 +262,8 @@ class EvalConfig:
         _one_of("eval_split", self.eval_split, SPLITS)
         if self.precision is not None:
             _one_of("precision", self.precision, PRECISIONS)
+        if self.tta is not None:
+            _one_of("tta", self.tta, TEST_TIME_AUGMENTATIONS)
         _positive("batch_size", self.batch_size)
         _positive("top_k", self.top_k)
         if not 0 <= self.gate_threshold <= 1:
@@ -338,6 +344,7 @@ def validate(config: Config) -> None:
     _one_of("optimizer", train.optimizer, OPTIMIZERS)
     _one_of("schedule", train.schedule, SCHEDULES)
     _one_of("monitor", train.monitor, MONITORS)
+    _one_of("tta", model.tta, TEST_TIME_AUGMENTATIONS)
     _one_of("on_unhealthy", runtime.on_unhealthy, ON_UNHEALTHY)
     if model.boost is not None:
         _one_of("boost", model.boost, BOOSTS)
@@ -374,7 +381,7 @@ def validate(config: Config) -> None:
             loss,
             [field.name for field in dataclasses.fields(loss) if field.name != "mixture_loss"],
         ),
-        (model, ("balance_bias",)),
+        (model, ("trunk", "balance_bias")),
         (train, ("patience", "weight_decay", "lookahead", "seed")),
         (data, ("data_seed",)),
         (runtime, ("gpus", "checkpoint_steps")),
@@ -404,6 +411,16 @@ def validate(config: Config) -> None:
         )
     if not model.baseline and model.boost not in (None, "none"):
         _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
+    if model.trunk and config.mode in ("gate", "experts"):
+        raise UserError(
+            f"--trunk={model.trunk}: --mode={config.mode} trains no trunk; use --mode=baseline, "
+            "separate, staged or joint."
+        )
+    if model.trunk and not model.baseline and config.mode in ("separate", "staged"):
+        raise UserError(
+            f"--trunk={model.trunk}: --mode={config.mode} trains it with the baseline, which "
+            "--nobaseline leaves out; use --mode=joint."
+        )
     if config.mode == "baseline" and not model.baseline:
         raise UserError("--mode=baseline trains the baseline, which --nobaseline leaves out.")
     if model.routing not in TOP_K_ROUTINGS and model.top_k != 1:

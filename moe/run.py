@@ -324,13 +324,15 @@ def _evaluate(
     """The final evaluation: the only place of a run that opens the test split."""
     config, groups = workspace.config, workspace.groups
     parts = parts_of(stages)
+    mixture.mirrors = config.model.tta == "flip"
     test = workspace.open_test()
-    evaluation = header(workspace, test, "test", policy)
+    evaluation = header(workspace, test, "test", policy, config.model.tta)
     results = {
         "dataset": workspace.source.name,
         "note": workspace.source.note,
         "mode": config.mode,
         "routing": config.model.routing,
+        "tta": config.model.tta,
         "classes": list(workspace.source.classes),
         "groups": list(groups.names),
         "examples": {

@@ -84,13 +84,27 @@ class _ByGradient:
 
 
 class PartObjective(_ByGradient):
-    """Cross-entropy of one network by itself: a gate names the group, the others the class."""
+    """Cross-entropy of one network by itself: a gate names the group, the others the class.
+
+    Args:
+      mixture: the model.
+      part: the network.
+      smoothing: of the classes' labels, see `losses.pick_smoothed`.
+      with_trunk: the trunk learns with it.
+    """
 
     metric_names = ("loss", "accuracy", "examples")
 
-    def __init__(self, mixture: MixtureOfExperts, part: str, smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        part: str,
+        smoothing: float = 0.0,
+        with_trunk: bool = False,
+    ) -> None:
         self._mixture = mixture
         self._part = part
+        self._with_trunk = with_trunk
         self._smoothing = 0.0 if part == "gate" else smoothing
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
@@ -103,7 +117,7 @@ class PartObjective(_ByGradient):
         return self._judge(batch, training=False)
 
     def _judge(self, batch: Batch, training: bool, smoothing: float = 0.0) -> Judgement:
-        x = self._mixture.standardize(batch.features)
+        x = self._mixture.encode(batch.features, training and self._with_trunk)
         log_probs = self._mixture.part_log_probs(self._part, x, training)
         target = batch.group if self._part == "gate" else batch.label
         return _judge(log_probs, target, smoothing)
@@ -372,5 +386,5 @@ def make_objective(
         )
     if stage.kind == "blend":
         return BlendObjective(mixture, factor if fixed else None, smoothing)
-    (part,) = stage.parts
-    return PartObjective(mixture, part, smoothing)
+    *trunk, part = stage.parts
+    return PartObjective(mixture, part, smoothing, with_trunk=bool(trunk))

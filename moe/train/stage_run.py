@@ -78,7 +78,12 @@ class StageRun:
             schedule = make_schedule(config.train.schedule, self._steps)
             self._optimizers = {
                 part: make_optimizer(
-                    models[part], config.train, schedule, rate=stage.rate, policy=context.policy
+                    models[part],
+                    config.train,
+                    schedule,
+                    rate=stage.rate,
+                    ends_in_head=part != "trunk",
+                    policy=context.policy,
                 )
                 for part in stage.parts
                 if models[part].trainable_variables

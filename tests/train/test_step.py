@@ -160,7 +160,7 @@ def _told(features: tf.Tensor) -> types.SimpleNamespace:
     """A mixture of one expert whose answers are the features."""
     return types.SimpleNamespace(
         num_experts=1,
-        standardize=lambda x: x,
+        encode=lambda x, training: x,
         part_log_probs=lambda part, x, training: x,
         forward=lambda x, way, parts: types.SimpleNamespace(
             log_probs=x,
