@@ -58,10 +58,15 @@ def _pictures(
     """Every figure that the run has something for; of several routings, about the first."""
     from moe.report import answer_figures, routing_figures
     from moe.report.architecture_figure import architecture
+    from moe.report.clock_figure import accuracy_by_clock
     from moe.report.curves import learning_curves
     from moe.report.sheet import image_sheet
 
-    pictures = [architecture(evaluation, results), learning_curves(evaluation, records)]
+    pictures = [
+        architecture(evaluation, results),
+        learning_curves(evaluation, records),
+        accuracy_by_clock(evaluation, results, records),
+    ]
     routing = next(iter(evaluation["routings"]), None)
     if routing is not None:
         pictures += [

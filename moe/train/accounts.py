@@ -40,6 +40,7 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
         "stages": list(finished),
         "train_seconds": sum(stage["seconds"] for stage in finished),
         "compile_seconds": context.meter.compile_seconds,
+        "prepare_seconds": context.meter.prepare_seconds,
         "startup_seconds": context.meter.startup_seconds(),
         "params": {
             "total": sum(c.parameters for c in costs.values()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ class Meter:
 
     Attributes:
       compile_seconds: tracing and compiling.
+      prepare_seconds: reading the data and fitting what is fitted to them before the training.
       warm_ups: one step and its seconds, for the first loop of each stage.
       windows: steps and seconds of each later loop.
       input_share: what the pipeline alone takes for a batch, over a step; of the stage where that
@@ -31,11 +33,19 @@ class Meter:
     """
 
     compile_seconds: float = 0.0
+    prepare_seconds: float = 0.0
     warm_ups: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     windows: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     input_share: float | None = None
     started: float = dataclasses.field(default_factory=lambda: time.perf_counter())
     first_step: float | None = None
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Inside, something is done with the data that training waits for."""
+        started = time.perf_counter()
+        yield
+        self.prepare_seconds += time.perf_counter() - started
 
     def warm_up(self, seconds: float) -> None:
         """Notes the first step of a stage."""

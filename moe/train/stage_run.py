@@ -302,8 +302,8 @@ class StageRun:
         examples = max(progress.sums[-1], 1.0)  # none where float16 skipped every step
         train = per_example(self._objective.metric_names, progress.sums)
         speed = (examples - self._epoch_examples_before) / max(self._epoch_seconds, 1e-9)
-        where = {"step": progress.total_steps, "epoch": epoch, "stage": self._stage.name}
-        reporter.log(where | {"split": "train", **train, "examples_per_second": speed})
+        record = {"split": "train", **train, "examples_per_second": speed}
+        reporter.log(self._position(epoch) | record)
         progress.sums = []
         return self._judge_epoch(
             epoch,
@@ -313,25 +313,32 @@ class StageRun:
 
     def _judge_epoch(self, epoch: int, training: str = "") -> bool:
         """Validates, keeps the weights if they are the best so far, and says whether they are."""
-        progress, reporter = self._progress, self._context.reporter
+        reporter = self._context.reporter
         with self._average.evaluated():
             validation = self._validate()
             improved = self._keep_if_best(epoch, validation)
-        reporter.log(
-            {
-                "step": progress.total_steps,
-                "epoch": epoch,
-                "stage": self._stage.name,
-                "split": "validation",
-                **validation,
-            }
-        )
+        reporter.log(self._position(epoch) | {"split": "validation", **validation})
         reporter.say(
             f"{self._stage.name} epoch {epoch}: {training}validation {validation['accuracy']:.4f} "
             f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
         )
         self._check_health(epoch, validation)
         return improved
+
+    def _position(self, epoch: int) -> dict[str, Any]:
+        """What every record of an epoch begins with.
+
+        `seconds` is the clock: from the first touch of the data, without compilation, validation
+        and checkpoints. A continued run has prepared its data once.
+        """
+        progress = self._progress
+        trained = sum(stage["seconds"] for stage in progress.finished) + progress.seconds
+        return {
+            "step": progress.total_steps,
+            "epoch": epoch,
+            "seconds": round(self._context.meter.prepare_seconds + trained, 3),
+            "stage": self._stage.name,
+        }
 
     def _keep_if_best(self, epoch: int, validation: dict[str, Any]) -> bool:
         """Notes score and weights if nothing so far was better.

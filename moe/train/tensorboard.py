@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from moe.errors import UserError
 
-_POSITION = frozenset({"step", "epoch", "stage", "split"})
+_POSITION = frozenset({"step", "epoch", "seconds", "stage", "split"})
 _HEAT_MAP = "expert_by_class"
 _CELL = 16
 """Pixels of a cell of the heat map."""

@@ -82,6 +82,14 @@ def test_the_speed_of_a_run(toy, tmp_path, monkeypatch):
     results = _results(tmp_path)
     assert all(value > 0 for value in results["throughput"].values())
     assert 0 < results["startup_seconds"] < results["wall_seconds"]
+    parts = [results[name] for name in ("prepare_seconds", "train_seconds", "test_seconds")]
+    assert all(seconds > 0 for seconds in parts)
+    assert results["clock_seconds"] == pytest.approx(sum(parts))
+    assert results["clock_seconds"] < results["wall_seconds"]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    clock = [row["seconds"] for row in rows if "split" in row]
+    assert clock == sorted(clock)
+    assert clock[-1] == pytest.approx(sum(parts[:2]), abs=0.01)
 
 
 @pytest.mark.parametrize(("factor", "full"), [(0.5, True), (3.0, False)])

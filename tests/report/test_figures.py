@@ -12,6 +12,7 @@ from story import RESULTS, make_evaluation, make_records
 from moe.evaluate.present import boost_sentence
 from moe.report import answer_figures, routing_figures
 from moe.report.architecture_figure import architecture
+from moe.report.clock_figure import accuracy_by_clock
 from moe.report.curves import learning_curves
 from moe.report.drawing import png, style
 from moe.report.sheet import image_sheet
@@ -21,6 +22,7 @@ STAGES = ("baseline", "gate", "a first expert", "another one", "blend", "joint")
 FIGURES = {
     "architecture": lambda e, r: architecture(e, RESULTS),
     "learning_curves": learning_curves,
+    "clock": lambda e, r: accuracy_by_clock(e, RESULTS, r),
     "expert_by_class": lambda e, r: routing_figures.expert_by_class(e, "hard"),
     "load": lambda e, r: routing_figures.load(e, "hard", r),
     "gate_confusion": lambda e, r: routing_figures.gate_confusion(e),
@@ -53,7 +55,8 @@ def test_a_figure_is_whole(story, name):
         _assert_nothing_is_cut_off(picture.figure)
     assert picture.name == name
     said = picture.figure.get_suptitle().replace("\n", " ")
-    split = "training and validation split" if name == "learning_curves" else "test split"
+    splits = {"learning_curves": "training and validation split", "clock": "validation split"}
+    split = splits.get(name, "test split")
     assert said.startswith(picture.title)
     for part in (evaluation["dataset"], "joint", "hard routing", "seed 3", split):
         assert part in said
@@ -101,6 +104,9 @@ def test_what_does_not_apply_is_left_out():
     under = evaluation["routings"]["hard"]
     assert routing_figures.gate_histograms(evaluation) is None
     assert learning_curves(evaluation, []) is None
+    assert accuracy_by_clock(evaluation, RESULTS, []) is None
+    older = [{"split": "validation", "stage": "joint", "accuracy": 0.5}]
+    assert accuracy_by_clock(evaluation, RESULTS, older) is None
     assert image_sheet(evaluation, "hard", np.zeros((60, 4), np.float32)) is None
     for key in ("expert_by_class", "attribution", "extremes", "routing_metrics"):
         under[key] = None
@@ -125,6 +131,21 @@ def test_numbers_in_words():
         assert "For one example run 5 M parameters, 5 k MACs" in drawing.alt
         evaluation["architecture"]["experts_per_example"] = 2
         assert "Every expert runs" in architecture(evaluation, None).alt
+
+
+def test_the_clock_shows_every_stage_and_the_test_at_its_end():
+    records = make_records(stages=STAGES)
+    with style():
+        (axes,) = accuracy_by_clock(make_evaluation(), RESULTS, records).figure.axes
+        picture = accuracy_by_clock(make_evaluation(), None, records[:2])
+    *stages, test = axes.lines
+    assert [line.get_xdata().tolist() for line in stages[:2]] == [[2.5, 5, 7.5], [10, 12.5, 15]]
+    assert stages[0].get_ydata().tolist() == [0.2, 0.4, 0.6]
+    assert (test.get_xdata().tolist(), test.get_ydata().tolist()) == ([50], [0.625])
+    assert axes.get_xlabel().startswith("minutes")
+    # Without an outcome, and soon over.
+    assert picture.figure.axes[0].get_xlabel().startswith("seconds")
+    assert len(picture.figure.axes[0].lines) == 1
 
 
 def test_after_capacity_is_shown_where_something_was_dropped():

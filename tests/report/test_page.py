@@ -63,7 +63,7 @@ def test_a_report_holds_everything_in_one_file(tmp_path):
     assert not content.open
     images = content.all("img")
     figures = {file.read_bytes() for file in (workdir / "figures").glob("*.png")}
-    assert len(figures) == len(images) == 10
+    assert len(figures) == len(images) == 11
     data = {base64.b64decode(i["src"].removeprefix("data:image/png;base64,")) for i in images}
     assert data == figures
     assert all(len(image["alt"]) > 20 for image in images)
@@ -116,7 +116,7 @@ def test_a_single_network_has_a_report_too(tmp_path):
     workdir = _folder(tmp_path, evaluation, records=make_records(stages=("baseline",)))
     content = Reader(write_report(workdir, IMAGES).read_text())
     assert "baseline 50.00" in " ".join(content.said.split())
-    assert len(content.all("img")) == 1
+    assert len(content.all("img")) == 2  # curves by step and by the clock
 
 
 def test_figures_of_an_older_report_go(tmp_path):

@@ -35,6 +35,16 @@ def test_start_up_ends_with_the_first_loop(monkeypatch):
     assert meter.startup_seconds() == 1
 
 
+def test_preparing_adds_up(monkeypatch):
+    clock = itertools.accumulate(itertools.count())  # 0, 1, 3, 6, 10: each look takes longer
+    monkeypatch.setattr(meter_module.time, "perf_counter", lambda: next(clock))
+    meter = Meter()
+    for _ in range(2):
+        with meter.preparing():
+            pass
+    assert meter.prepare_seconds == (3 - 1) + (10 - 6)
+
+
 def test_the_share_of_the_input_is_that_of_the_stage_where_it_is_most(monkeypatch):
     clock = itertools.count(0, 10)  # two looks at it: 10 seconds for 20 batches
     monkeypatch.setattr(meter_module.time, "perf_counter", lambda: next(clock))
