@@ -143,7 +143,7 @@ def pooled(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
 
 
 @register("fast")
-def fast(input_shape: tuple[int, ...], outputs: int, factor: float = 1.0) -> keras.Model:
+def fast(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> keras.Model:
     """Normalised convolutions, 2x2 of 24, then 64-64, 256-256, 256-256 (118 M MACs on CIFAR-10).
 
     The network of CIFAR-10's speed records (Jordan 2024, 2404.00498, `airbench94`): statistics
@@ -152,7 +152,7 @@ def fast(input_shape: tuple[int, ...], outputs: int, factor: float = 1.0) -> ker
 
     Args:
       input_shape, outputs: as of every builder.
-      factor: of all channels but the first layer's, which are two for each number in its window.
+      width: factor of all channels but those of the first layer, two for each number in its window.
     """
     # What PyTorch draws from by default, on which the recipe's rates are tuned.
     start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
@@ -163,7 +163,7 @@ def fast(input_shape: tuple[int, ...], outputs: int, factor: float = 1.0) -> ker
     inputs = x = _input(input_shape)
     x = keras.layers.Conv2D(8 * input_shape[-1], 2, activation="relu", kernel_initializer=start)(x)
     for channels in (64, 256, 256):
-        shape = {"filters": max(1, round(factor * channels)), "kernel_size": 3, "padding": "same"}
+        shape = {"filters": max(1, round(width * channels)), "kernel_size": 3, "padding": "same"}
         one, two = (
             keras.layers.Conv2D(**shape, use_bias=False, kernel_initializer=start) for _ in range(2)
         )
