@@ -39,12 +39,22 @@ def branch_of(
       input_shape: of one example behind the trunk.
 
     Raises:
-      UserError: as in `trunk_of`.
+      UserError: as in `trunk_of`, or these layers do not fit such inputs.
     """
     layers = _chain(model, name)
+    rest = layers[_cut(layers, count, name) :]
     inputs = x = keras.Input(input_shape, dtype=keras.config.dtype_policy().compute_dtype)
-    for layer in layers[_cut(layers, count, name) :]:
-        x = layer.__class__.from_config(layer.get_config())(x)
+    try:
+        for layer in rest:
+            x = layer.__class__.from_config(layer.get_config())(x)
+        fits = x.shape == model.output_shape
+    except ValueError:  # a window that is larger than the image, say
+        fits = False
+    if not fits:
+        raise UserError(
+            f"--trunk={count}: what backbone {name} has behind its kernel number {count} does not "
+            f"fit a trunk's answers of shape {list(input_shape)}."
+        )
     return keras.Model(inputs, x)
 
 

@@ -68,6 +68,16 @@ def test_a_branch_fits_whatever_the_trunk_gives():
     assert wide.layers[1].kernel.shape == (3, 3, 64, 32)
 
 
+@pytest.mark.parametrize(
+    ("count", "shape"),
+    [(3, (7, 7, 8)), (1, (3, 3, 8))],
+    ids=["a dense layer on an image", "pooled to nothing"],
+)
+def test_a_branch_that_does_not_fit_the_trunk_is_refused(count, shape):
+    with pytest.raises(UserError, match=r"backbone tiny has behind its kernel number . does not"):
+        branch_of(backbones.build("tiny", SHAPE, L), count, "tiny", shape)
+
+
 def test_networks_that_cannot_be_cut_are_refused():
     with pytest.raises(UserError, match=r"--trunk=2: backbone mlp-8 has 2 layers with a kernel"):
         trunk_of(backbones.build("mlp-8", (4,), L), 2, "mlp-8")
