@@ -97,7 +97,7 @@ def test_numbers_by_hand():
     assert lost == ["+12.50", "-1.00", "+0.00"]
     assert "combiner_2 (expert 2) 1,234,567 76,543,210" in said
     evaluation["groups"] = ["expert_0", "expert_1", "expert_2"]  # as where nobody named them
-    evaluation["parts"]["experts"] = dict.fromkeys(evaluation["groups"], {"accuracy": 0.25})
+    evaluation["parts"]["experts"] = {name: {"accuracy": 0.25} for name in evaluation["groups"]}
     assert "expert_2 1,234,567" in " ".join(Reader(page(evaluation, None, [])).said.split())
 
 
