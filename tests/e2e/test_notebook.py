@@ -45,7 +45,7 @@ def test_the_lab_runs_from_start_to_finish(notebook, tmp_path, monkeypatch):
     for folder in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(folder, str(tmp_path / folder))
     resources = {"metadata": {"path": str(LAB.parent)}}
-    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources=resources).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     # A program that fails inside of a cell does not fail the cell.
     assert not [output for output in outputs if output.output_type == "error"]
