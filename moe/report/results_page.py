@@ -167,7 +167,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
     experts = list(dict.fromkeys(name for runs in named for name in runs[0]["groups"]))
     header = ["run", "mode", "routing", "seeds", "mixture", "NLL", "ECE", "baseline", "gate"]
     header += [f"expert {name}" for name in experts]
-    header += ["NMI of expert and group", "dead experts"]
+    header += ["NMI of expert and group", "dead experts, %"]
 
     def row(name: str, runs: Sequence[Results]) -> list[str]:
         def part(*keys: str) -> str:
@@ -185,7 +185,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
             part("gate"),
             *(part("experts", expert) for expert in experts),
             _spread(runs, lambda run: run["routing_metrics"].get(_AGREEMENT), 1, 3),
-            _spread(runs, lambda run: run["routing_metrics"].get("dead_experts"), 1, 1),
+            _spread(runs, lambda run: run["routing_metrics"].get("dead_experts"), 100, 0),
         ]
 
     return _table(header, [row(name, runs) for name, runs in results.items()])
