@@ -17,6 +17,7 @@ LAB = ROOT / "examples" / "lab.ipynb"
 SETTINGS = """
 import functools
 from moe.data import registry, shapes
+shapes.SIZE = 16
 registry._GENERATED["shapes"] = functools.partial(shapes.shapes, 300, 120)
 DATASET = "shapes"
 MORE = (
