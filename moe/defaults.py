@@ -63,6 +63,8 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
         defaults = defaults | {"groups": "none:4"}
     if not image and config.data.augment not in (None, "none"):
         raise UserError(f"--augment={config.data.augment} is for images; {source.name} has none.")
+    if not image and config.model.tta != "none":
+        raise UserError(f"--tta={config.model.tta} is for images; {source.name} has none.")
     data = _fill(dataclasses.replace(config.data, dataset=source.name), defaults)
     model = _fill(config.model, defaults)
     if model.boost is None:

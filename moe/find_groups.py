@@ -63,7 +63,11 @@ def _baseline_run(config: Config, workdir: pathlib.Path) -> Config:
         _in_folder(config, workdir),
         mode="baseline",
         data=dataclasses.replace(config.data, groups=None),
-        model=ModelConfig(baseline_backbone=config.model.baseline_backbone),
+        model=ModelConfig(
+            baseline_backbone=config.model.baseline_backbone,
+            whiten=config.model.whiten,
+            identity_init=config.model.identity_init,
+        ),
         loss=LossConfig(),
         train=dataclasses.replace(config.train, init_from=()),  # which names parts of the mixture
     )

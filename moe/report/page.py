@@ -95,6 +95,8 @@ def _facts(
     yield "mode", evaluation["mode"]
     if evaluation["routings"]:
         yield "routing of the run", evaluation["routing"]
+    if evaluation.get("tta", "none") != "none":
+        yield "test-time augmentation", evaluation["tta"]
     yield "seed", str(evaluation["seed"])
     yield "precision", evaluation["precision"]
     yield "device", evaluation["device"]

@@ -148,6 +148,24 @@ def test_a_baseline_is_exported_alone(toy, tmp_path):
     np.testing.assert_array_equal(found["answer"], np.argmax(expected, axis=1))
 
 
+def test_a_trunk_and_both_views_of_an_image_are_exported(toy, tmp_path):
+    # Layers for images: only they have a left and a right.
+    networks = dict.fromkeys(("gate_backbone", "expert_backbone", "baseline_backbone"), "tiny")
+    flags = {"trunk": 1, "identity_init": True, "tta": "flip", "routing": "hard", **networks}
+    workdir = untrained_run(tmp_path, **flags)
+    served = tf.saved_model.load(str(export_run(workdir)))
+    images = MANY.features[:5]
+    found, mirrored = (served.serve(x)["probabilities"] for x in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(found, mirrored, atol=1e-5)
+    once = open_trained(workdir, tta="none").mixture
+    way = make_router("hard").evaluate
+    assert np.abs(np.exp(once.forward(images, way).log_probs) - found).max() > 1e-4
+    baseline = untrained_run(tmp_path / "alone", "baseline", **flags)
+    served = tf.saved_model.load(str(export_run(baseline)))
+    found, mirrored = (served.serve(x)["probabilities"] for x in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(found, mirrored, atol=1e-5)
+
+
 def test_a_run_of_an_older_version_is_described_by_its_data_set(toy, tmp_path):
     workdir = untrained_run(tmp_path, expert_head="group")
     newer = open_trained(workdir)

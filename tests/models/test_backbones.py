@@ -143,3 +143,21 @@ def test_something_that_is_no_network_is_refused(module):
     module.nothing = lambda shape, outputs: None
     with pytest.raises(UserError, match=r"must return a Keras model .*not NoneType"):
         backbones.build("other:nothing", (4,), 3)
+
+
+def test_fast_is_the_network_of_the_speed_records():
+    model = backbones.build("fast", CIFAR, 10)
+    # 312 + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) in the convolutions, an offset, a
+    # mean, a deviation and a fixed factor for 2 * (64 + 256 + 256) channels, 2,560 + 10
+    assert cost.parameters(model) == 312 + 9 * 218_624 + 4 * 1_152 + 2_570
+    # 961 * (288 + 9 * 1,536) + 225 * 9 * (4,096 + 16,384) + 49 * 9 * 2 * 65,536 + 9 * 589,824
+    # + 2,560: window, pooled to 15, 7 and 3
+    assert cost.macs(model) == 961 * 14_112 + 225 * 184_320 + 49 * 1_179_648 + 5_308_416 + 2_560
+
+
+def test_fast_has_a_width_and_small_logits_at_the_start():
+    half = backbones.fast((12, 12, 1), 3, 0.5)
+    filters = [x.filters for x in half.layers if isinstance(x, keras.layers.Conv2D)]
+    assert filters == [8, 32, 32, 128, 128, 128, 128]
+    x = tf.random.stateless_normal([32, 12, 12, 1], seed=[1, 2])
+    assert 0 < float(tf.math.reduce_std(half(x, training=True))) < 0.3
