@@ -64,7 +64,8 @@ def _baseline_run(config: Config, workdir: pathlib.Path) -> Config:
         data=dataclasses.replace(config.data, groups=None),
         model=ModelConfig(baseline_backbone=config.model.baseline_backbone),
         loss=LossConfig(),
-        train=dataclasses.replace(config.train, init_from=()),  # which names parts of the mixture
+        # Both name parts of the mixture.
+        train=dataclasses.replace(config.train, init_from=(), skip_stages=()),
     )
 
 

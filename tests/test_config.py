@@ -94,6 +94,19 @@ WRONG = [
     ("groups", "auto:", "auto:K with K from 2 to 9999"),
     ("top_k", 2, "1 with --routing=soft"),
 ]
+WRONG += [
+    ("budget", text, "epochs:N, seconds:N or macs:N, with N greater than 0")
+    for text in (
+        "15",
+        "epochs",
+        "epochs:",
+        "epochs:0",
+        "epochs:-1",
+        "macs:inf",
+        "hours:3",
+        "macs:nan",
+    )
+]
 NO_SOURCES = ["", "runs/a:", "runs/a:->gate", "runs/a->gate", "runs/a:gate->", "a:gate->b->c"]
 
 
@@ -148,6 +161,8 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"mixture_loss": "expected", "routing": "hard"}, r"no gradient where one expert runs"),
         ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
         ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
+        ({"skip_stages": ("gate",)}, r"--skip_stages leaves out what --init_from has trained"),
+        ({"budget": "seconds:9", "schedule": "cosine"}, r"--budget=seconds:9: --schedule=cosine"),
         ({"mode": "gate", "export": True}, r"--export: --mode=gate trains no network that answers"),
     ],
 )
@@ -174,6 +189,32 @@ def test_values_that_exclude_each_other_are_refused(values, message):
 )
 def test_unusual_but_right_values_are_accepted(values):
     change(Config(), **values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs:15", ("epochs", 15)),
+        ("seconds:.5", ("seconds", 0.5)),
+        ("macs:2e12", ("macs", 2e12)),
+    ],
+)
+def test_a_budget_is_a_unit_and_an_amount(text, expected):
+    assert config.read_budget(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seeds": 0}, r"--seeds=0: must be greater than 0"),
+        ({"run": {"init_from": ("runs/a",)}}, r"--init_from: every arm .* starts from scratch"),
+        ({"run": {"groups": "auto:2"}}, r"--groups=auto:2: find the groups with another --mode"),
+    ],
+)
+def test_a_wrong_comparison_is_refused(values, message):
+    run = change(Config(mode="compare"), **values.pop("run", {}))
+    with pytest.raises(UserError, match=message):
+        config.CompareConfig(run=run, **values)
 
 
 def some_config():
@@ -220,7 +261,8 @@ ANOTHER = {
     "balance_bias": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
     "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
-    "init_from": ("runs/a",), "gpus": 1, "require_gpus": True, "profile": True, "export": True,
+    "init_from": ("runs/a",), "budget": "epochs:3", "skip_stages": ("gate",),
+    "gpus": 1, "require_gpus": True, "profile": True, "export": True,
     "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "on_unhealthy": "stop", "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
@@ -232,6 +274,7 @@ NEEDS = {
     "load_loss": {"routing": "noisy_topk"},
     "balance_bias": {"routing": "hard"},
     "groups_from": {"groups": "auto:2"},
+    "skip_stages": {"init_from": ("runs/a",)},
 }
 
 
@@ -247,7 +290,7 @@ def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(nam
         assert differences == []
     else:
         (difference,) = differences
-        given = "runs/a" if name == "init_from" else ANOTHER[name]
+        given = ",".join(value) if isinstance(value := ANOTHER[name], tuple) else value
         assert difference.startswith(f"--{name}={given} (was ")
 
 

@@ -33,6 +33,7 @@ FLOORS = [
         "moe.evaluate.summary",
     ],
     [
+        "moe.train.budget",
         "moe.train.checkpoint",
         "moe.train.devices",
         "moe.train.health",
@@ -55,7 +56,7 @@ FLOORS = [
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
     ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
-    ["moe.evaluate.use", "moe.find_groups"],
+    ["moe.evaluate.use", "moe.find_groups", "moe.compare.*"],
 ]
 
 
