@@ -68,6 +68,9 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
             "bits": pack(correct),
             "labels": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest()[:16],
         },
+        "calibration": metrics.calibration_bins(
+            np.exp(answers.log_probs.astype(np.float64)), label
+        ),
         **_size(mixtures, router),
         "macs_spent": sum(found["macs_spent"] for found in trained.values()),
         "train_seconds": sum(found["train_seconds"] for found in trained.values()),

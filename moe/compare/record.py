@@ -50,6 +50,7 @@ class Record(TypedDict):
     validation: Scores
     test: Scores
     correct: Correct
+    calibration: dict[str, list]
     params: Size
     macs_per_example: Size
     macs_spent: float

@@ -42,7 +42,7 @@ def compare(config: CompareConfig) -> int:
     workspace = _open(run)
     base = workspace.config
     arms = _asked(config.arms, possible_arms(workspace.groups.named))
-    first = base.train.seed
+    first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
     records = read_folder(results, base)
     missing = [pair for pair in wanted if pair not in records]
@@ -103,7 +103,8 @@ def _open(run: Config) -> Workspace:
     base = dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, routing="hard", top_k=1),
-        train=dataclasses.replace(base.train, budget=budget, steps=None),
+        # Rows of any seed belong together.
+        train=dataclasses.replace(base.train, budget=budget, steps=None, seed=0),
         runtime=dataclasses.replace(
             run.runtime, workdir=None, report=False, tensorboard=False, export=False
         ),
