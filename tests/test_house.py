@@ -24,6 +24,8 @@ FLOORS = [
         *("moe.evaluate.gate", "moe.evaluate.inputs", "moe.evaluate.metrics"),
         "moe.evaluate.tables",
     ],
+    ["moe.compare.arms", "moe.compare.record", "moe.compare.statistics", "moe.compare.summary"],
+    ["moe.compare.present"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
         "moe.evaluate.compare",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from moe.compare.arms import Row, Run, all_runs
+from moe.compare.plan import Row, Run, all_runs
 from moe.compare.record import FORMAT, Record, pack, portable
 from moe.config import Config
 from moe.data.pipeline import Split

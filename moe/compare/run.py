@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import gc
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from moe.compare.answers import make_record
-from moe.compare.arms import Row, Setting, all_runs, in_order, make_row, possible_arms
+from moe.compare.arms import in_order, possible_arms
+from moe.compare.plan import Row, Setting, all_runs, make_row
+from moe.compare.present import comparison_text
 from moe.compare.record import Record, check_same_setting, read_record, write_record
+from moe.compare.report import write_files, write_report
 from moe.compare.size import members, wide_backbones
-from moe.compare.table import table
+from moe.compare.summary import summarize
 from moe.config import CompareConfig, Config
 from moe.errors import UserError, warn
 from moe.files import choose_workdir, is_there, make_workdir
-from moe.provenance import continue_command
+from moe.provenance import command_line, continue_command
+from moe.report.available import report_wanted
 from moe.run import train
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.stages import stages_of
@@ -37,6 +42,7 @@ def compare(config: CompareConfig) -> int:
       UserError: something the user can mend.
     """
     run = config.run
+    wants_report = report_wanted(run.runtime.report)
     workdir = choose_workdir(run.runtime.workdir, f"compare-{run.data.dataset}")
     results = pathlib.Path(config.results or workdir / "results")
     workspace = _open(run)
@@ -48,34 +54,58 @@ def compare(config: CompareConfig) -> int:
     missing = [pair for pair in wanted if pair not in records]
     make_workdir(workdir)
     make_workdir(results)
-    failed: list[str] = []
+    code, failed = 0, []
     if missing:
+        print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are there; results in {results}")
         setting = _setting(workspace, workdir / "runs")
         rows = [make_row(*pair, setting) for pair in missing]
-        print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are there; results in {results}")
-        test = workspace.open_test()
-        for number, row in enumerate(rows, start=1):
-            print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
-            try:
-                code = _train_runs(row)
-                if code:
-                    print(f"continue with: {continue_command(workdir)}")
-                    return code
-                record = make_record(row, base, workspace, test)
-            except (UserError, tf.errors.OpError) as error:
-                warn(f"{row.label}: failed: {' '.join(str(error).split())[:500]}")
-                failed.append(row.label)
-                continue
-            finally:
-                _forget_networks()
-            write_record(results / f"{row.label}.json", record)
-            records[row.name, row.seed] = record
-            print(f"{row.label}: test {100 * record['test']['accuracy']:.2f} %", flush=True)
-    print(f"\n{table(list(records.values()))}")
-    print(f"\nmore seeds: {continue_command(workdir)}")
+        code, failed = _make(rows, workspace, results, records)
+    if records:
+        _show(list(records.values()), workdir, wants_report)
+    print(f"continue, or add --seeds: {continue_command(workdir)}")
     if failed:
         warn(f"{len(failed)} rows failed and are tried again next time: {', '.join(failed)}.")
-    return 1 if failed else 0
+    return code or (1 if failed else 0)
+
+
+def _make(
+    rows: Sequence[Row],
+    workspace: Workspace,
+    results: pathlib.Path,
+    records: dict[tuple[str, int], Record],
+) -> tuple[int, list[str]]:
+    """Makes rows, and adds them to `records` and to the folder `results`.
+
+    Returns:
+      The exit code of the signal that stopped the queue, else 0; and the rows that failed.
+    """
+    test, failed = workspace.open_test(), []
+    for number, row in enumerate(rows, start=1):
+        print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
+        try:
+            code = _train_runs(row)
+            if code:
+                return code, failed
+            record = make_record(row, workspace.config, workspace, test)
+        except (UserError, tf.errors.OpError) as error:
+            warn(f"{row.label}: failed: {' '.join(str(error).split())[:500]}")
+            failed.append(row.label)
+            continue
+        finally:
+            _forget_networks()
+        write_record(results / f"{row.label}.json", record)
+        records[row.name, row.seed] = record
+        print(f"{row.label}: test {100 * record['test']['accuracy']:.2f} %", flush=True)
+    return 0, failed
+
+
+def _show(records: list[Record], workdir: pathlib.Path, wants_report: bool) -> None:
+    """Says and writes what the rows that are there tell."""
+    summary = summarize(records)
+    print(f"\n{comparison_text(summary)}\n")
+    write_files(workdir, records, summary)
+    if wants_report:
+        print(f"report: {write_report(workdir, summary, command_line())}")
 
 
 def read_folder(results: pathlib.Path, base: Config) -> dict[tuple[str, int], Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 from moe.compare.arms import ARMS
@@ -42,6 +43,7 @@ def wide_backbones(
     for name, target in targets(mixture).items():
         measure = cost.macs if ARMS[name].routing else cost.parameters
 
+        @functools.cache
         def size(width_name: str, measure=measure) -> int:
             return measure(backbones.build(width_name, input_shape, mixture.num_classes))
 
