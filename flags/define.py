@@ -115,7 +115,8 @@ def _data(values: flags.FlagValues) -> None:
         "dataset",
         "auto (CIFAR-10 where it can be had, else shapes), shapes, clusters, digits, iris, wine, "
         "breast_cancer, an image classification set by its TFDS name, folder:PATH (a sub-folder a "
-        "class), or csv:PATH?label=COLUMN (docs/data.md).",
+        "class), csv:PATH?label=COLUMN, or rotate:NAME (images turned by known angles) "
+        "(docs/data.md).",
     )
     define.string("data_dir", "Folder of TFDS; its own default (TFDS_DATA_DIR) if none.")
     define.string(

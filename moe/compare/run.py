@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import keras
 import tensorflow as tf
@@ -57,7 +57,7 @@ def compare(config: CompareConfig) -> int:
     code, failed = 0, []
     if missing:
         print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are there; results in {results}")
-        setting = _setting(workspace, workdir / "runs")
+        setting = _setting(workspace, workdir / "runs", {name for name, _ in missing})
         rows = [make_row(*pair, setting) for pair in missing]
         code, failed = _make(rows, workspace, results, records)
     if records:
@@ -154,8 +154,8 @@ def _asked(given: tuple[str, ...], possible: list[str]) -> list[str]:
     return list(given) or possible
 
 
-def _setting(workspace: Workspace, folder: pathlib.Path) -> Setting:
-    """What rows have in common; builds the mixture once, to weigh it."""
+def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) -> Setting:
+    """What rows of these arms have in common; builds the mixture once, to weigh it."""
     base = workspace.config
     mixture = workspace.build(choose_strategy(on_one_device(base.runtime)), "float32")
     stages = stages_of(
@@ -165,7 +165,7 @@ def _setting(workspace: Workspace, folder: pathlib.Path) -> Setting:
     setting = Setting(
         base,
         folder,
-        wide_backbones(base.model.expert_backbone, shape, mixture),
+        wide_backbones(arms, base.model.expert_backbone, shape, mixture),
         members(mixture),
         tuple(stage.name for stage in stages),
     )

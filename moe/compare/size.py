@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from moe.compare.arms import ARMS
 from moe.config import ROUTINGS
@@ -36,11 +36,15 @@ def members(mixture: MixtureOfExperts) -> dict[str, int]:
 
 
 def wide_backbones(
-    backbone: str, input_shape: tuple[int, ...], mixture: MixtureOfExperts
+    arms: Collection[str], backbone: str, input_shape: tuple[int, ...], mixture: MixtureOfExperts
 ) -> dict[str, str]:
-    """By arm, the name of `backbone` at the width that makes it as large as the mixture."""
+    """For those of `arms` that are wide networks, the name of `backbone` at the width that makes it
+    as large as the mixture.
+    """
     found: dict[str, str] = {}
     for name, target in targets(mixture).items():
+        if name not in arms:
+            continue
         measure = cost.macs if ARMS[name].routing else cost.parameters
 
         @functools.cache

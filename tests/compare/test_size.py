@@ -34,7 +34,7 @@ def test_targets_are_what_runs_and_what_there_is(mixture):
 
 @pytest.mark.parametrize("backbone", ["mlp-64-32", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_a_wide_network_is_as_large_as_the_mixture(mixture, backbone):
-    found = wide_backbones(backbone, SHAPE, mixture)
+    found = wide_backbones(targets(mixture), backbone, SHAPE, mixture)
     for name, target in targets(mixture).items():
         model = backbones.build(found[name], SHAPE, mixture.num_classes)
         size = cost.parameters(model) if name == "wide-params" else cost.macs(model)
@@ -61,4 +61,4 @@ def test_the_nearest_width_is_found_also_below_1(target, backbone):
 
 def test_a_network_of_one_width_cannot_be_a_control(mixture):
     with pytest.raises(UserError, match=r"my_net:build\*1: .* takes no argument `width`|cannot be"):
-        wide_backbones("my_net:build", SHAPE, mixture)
+        wide_backbones(["wide-hard"], "my_net:build", SHAPE, mixture)
