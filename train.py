@@ -1,9 +1,9 @@
-"""Trains a mixture of experts, or measures how fast that goes: `python train.py --help`."""
+"""Trains a mixture of experts, compares ways to, or times it: `python train.py --help`."""
 
 import sys
 
 from flags.parse import parse_train, run_program
-from moe.config import BenchmarkConfig
+from moe.config import BenchmarkConfig, CompareConfig
 from moe.quiet import load_tensorflow
 
 
@@ -15,6 +15,10 @@ def main() -> int:
         from moe.benchmark.run import benchmark
 
         return benchmark(config)
+    if isinstance(config, CompareConfig):
+        from moe.compare.run import compare
+
+        return compare(config)
     if (config.data.groups or "").startswith("auto:"):
         from moe.find_groups import find_and_train
 

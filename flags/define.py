@@ -65,7 +65,7 @@ def train_flags() -> flags.FlagValues:
     """The flags of `train.py`, not yet parsed."""
     values = flags.FlagValues()
     _Definer(values, config.Config).string("mode", f"What to train: {', '.join(config.MODES)}.")
-    for define in (_data, _model, _loss, _training, _runtime, _benchmark):
+    for define in (_data, _model, _loss, _training, _runtime, _compare, _benchmark):
         define(values)
     return values
 
@@ -116,7 +116,8 @@ def _data(values: flags.FlagValues) -> None:
         "dataset",
         "auto (CIFAR-10 where it can be had, else shapes), shapes, clusters, digits, iris, wine, "
         "breast_cancer, an image classification set by its TFDS name, folder:PATH (a sub-folder a "
-        "class), or csv:PATH?label=COLUMN (docs/data.md).",
+        "class), csv:PATH?label=COLUMN, or rotate:NAME (images turned by known angles) "
+        "(docs/data.md).",
     )
     define.string("data_dir", "Folder of TFDS; its own default (TFDS_DATA_DIR) if none.")
     define.string(
@@ -160,7 +161,7 @@ def _model(values: flags.FlagValues) -> None:
         define.string(
             f"{part}_backbone",
             f"Network of the {part}: {', '.join(BACKBONES)}, mlp-WIDTH-WIDTH…, or "
-            f"package.module:function. Default: {_OPEN}.",
+            f"package.module:function; NAME*1.5: half as wide again. Default: {_OPEN}.",
         )
     define.integer(
         "trunk",
@@ -281,12 +282,32 @@ def _training(values: flags.FlagValues) -> None:
         "training batch; the others fall back to the baseline. With expert_choice it always takes "
         "exactly that many. Evaluation drops nothing.",
     )
+    define.string(
+        "budget",
+        "In place of --epochs and --steps: what training may spend in all, epochs:N (of each "
+        "network), seconds:N or macs:N (docs/compare.md).",
+    )
     define.integer("seed", "Initial weights, order, augmentation, dropout, sampling.")
     define.several(
         "init_from",
         "Start from the weights of a finished run: RUN (every network that fits by name), RUN:PART "
         "or 'RUN:PART->PART' (there -> here). Parts: baseline, gate, expert_0 … or a group's name, "
         "combiner_0 …; may be repeated, and the last one that names a part counts.",
+    )
+    define.list(
+        "skip_stages",
+        "Stages to leave out, by name as logged: their networks come trained from --init_from.",
+    )
+
+
+def _compare(values: flags.FlagValues) -> None:
+    define = _Definer(values, config.CompareConfig)
+    define.integer("seeds", "How many seeds every arm is trained with, from --seed on.")
+    define.list("arms", "Arms to compare (docs/compare.md). Default: all.")
+    define.string(
+        "results",
+        "Folder with a small JSON a row; rows that are there are not made again. "
+        "Default: WORKDIR/results.",
     )
 
 

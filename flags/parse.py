@@ -10,13 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from absl import flags
 
 from flags.define import eval_flags, train_flags
-from moe.config import SECTIONS, BenchmarkConfig, Config, EvalConfig, ignored_losses
+from moe.config import (
+    SECTIONS,
+    BenchmarkConfig,
+    CompareConfig,
+    Config,
+    EvalConfig,
+    ignored_losses,
+)
 from moe.errors import UserError, warn
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
-def parse_train(argv: Sequence[str]) -> Config | BenchmarkConfig:
+def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig:
     """The configuration that `argv` (program name first) asks `train.py` for.
 
     Raises:
@@ -26,12 +33,18 @@ def parse_train(argv: Sequence[str]) -> Config | BenchmarkConfig:
     values = _parse(argv, train_flags(), "Trains a mixture of experts.", _TRAIN_EXAMPLES)
     sections = {name: _fill(kind, values) for name, kind in SECTIONS.items()}
     config = Config(mode=values["mode"].value, **sections)
-    of_benchmark = {field.name for field in dataclasses.fields(BenchmarkConfig)} - {"run"}
+    of_benchmark, of_compare = (
+        {field.name for field in dataclasses.fields(kind)} - {"run"}
+        for kind in (BenchmarkConfig, CompareConfig)
+    )
     given = {name for name in values if values[name].present} - {"mode", "flagfile"}
     if config.mode == "benchmark":
         _warn_ignored(given - of_benchmark - _STARTS_A_SWEEP, "--mode=benchmark measures without")
         return _fill(BenchmarkConfig, values, run=config)
     _warn_ignored(given & of_benchmark, "only --mode=benchmark has")
+    if config.mode == "compare":
+        return _fill(CompareConfig, values, run=config)
+    _warn_ignored(given & of_compare, "only --mode=compare has")
     _warn_ignored(ignored_losses(config), "only --mode=joint and staged have a joint loss:")
     return config
 
@@ -59,7 +72,8 @@ def run_program(main: Callable[[], int]) -> int:
 _TRAIN_EXAMPLES = """\
 python train.py --mode=joint --gpus=1
 python train.py --flagfile=flags/presets/lab.flags --mode=separate --workdir=runs/separate
-python train.py --flagfile=flags/presets/tabular.flags --dataset=digits"""
+python train.py --flagfile=flags/presets/tabular.flags --dataset=digits
+python train.py --mode=compare --seeds=5 --budget=epochs:15 --workdir=runs/compare"""
 
 _EVAL_EXAMPLES = """\
 python eval.py --workdir=runs/joint --routing=hard,soft,oracle,baseline

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 from moe.errors import UserError
 from moe.typed import check
 
-MODES = ("baseline", "gate", "experts", "separate", "joint", "staged", "benchmark")
+MODES = ("baseline", "gate", "experts", "separate", "joint", "staged", "compare", "benchmark")
 PART_MODES = ("baseline", "gate", "experts")
 """Modes that train networks by themselves and no mixture."""
+BUDGETS = ("epochs", "seconds", "macs")
+"""What training may be given."""
 SUITES = ("figures", "growth", "crossover")
 ROUTINGS = ("soft", "hard", "topk", "noisy_topk", "expert_choice")
 TOP_K_ROUTINGS = ("topk", "noisy_topk")
@@ -127,6 +129,8 @@ class TrainConfig:
     capacity_factor: float = 1.25
     seed: int = 0
     init_from: tuple[str, ...] = ()
+    budget: str | None = None
+    skip_stages: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +209,31 @@ SECTIONS = {
     "train": TrainConfig,
     "runtime": RuntimeConfig,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """What --mode=compare puts side by side.
+
+    `run` is what all arms have in common; its mode, routing and seed are those of the first arm.
+    """
+
+    run: Config = dataclasses.field(default_factory=lambda: Config(mode="compare"))
+    seeds: int = 3
+    arms: tuple[str, ...] = ()
+    results: str | None = None
+
+    def __post_init__(self) -> None:
+        _positive("seeds", self.seeds)
+        train = self.run.train
+        for name in ("init_from", "skip_stages"):
+            if getattr(train, name):
+                raise UserError(f"--{name}: every arm of --mode=compare starts from scratch.")
+        if (self.run.data.groups or "").startswith("auto:"):
+            raise UserError(
+                f"--groups={self.run.data.groups}: find the groups with another --mode first, and "
+                "compare with the file that it writes."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -444,6 +473,14 @@ def validate(config: Config) -> None:
         )
     for spec in train.init_from:
         read_init_from(spec)
+    by_clock = train.budget is not None and read_budget(train.budget).unit == "seconds"
+    if by_clock and train.schedule != "constant":
+        raise UserError(
+            f"--budget={train.budget}: --schedule={train.schedule} must know its length in steps; "
+            "use --schedule=constant, or a budget of epochs or macs."
+        )
+    if train.skip_stages and not train.init_from:
+        raise UserError("--skip_stages leaves out what --init_from has trained already; give both.")
     if runtime.export and config.mode in ("gate", "experts"):
         raise UserError(f"--export: --mode={config.mode} trains no network that answers alone.")
     if runtime.require_gpus and runtime.gpus == 0:
@@ -458,6 +495,34 @@ def validate(config: Config) -> None:
             "--mixture_loss=expected gives the gate no gradient where one expert runs; use "
             "--mixture_loss=likelihood, --routing=soft or --top_k=2."
         )
+
+
+class Budget(NamedTuple):
+    """What a run may spend on training.
+
+    Attributes:
+      unit: one of `BUDGETS`.
+      amount: how many of them.
+    """
+
+    unit: str
+    amount: float
+
+
+def read_budget(text: str) -> Budget:
+    """Reads `epochs:N`, `seconds:N` or `macs:N`.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    unit, _, amount = text.partition(":")
+    try:
+        found = Budget(unit, float(amount))
+    except ValueError:
+        found = Budget(unit, math.nan)
+    if unit not in BUDGETS or not (math.isfinite(found.amount) and found.amount > 0):
+        _fail("budget", text, "epochs:N, seconds:N or macs:N, with N greater than 0")
+    return found
 
 
 class InitFrom(NamedTuple):
@@ -492,7 +557,7 @@ def ignored_losses(config: Config) -> list[str]:
 
     The balance bias is one of them: it stands in for such a loss.
     """
-    if config.mode in ("joint", "staged"):
+    if config.mode in ("joint", "staged", "compare"):
         return []
     fields = dataclasses.fields(LossConfig)
     given = [field.name for field in fields if getattr(config.loss, field.name) != field.default]

@@ -61,6 +61,13 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
     defaults = _BY_NAME.get(source.name, _IMAGES if image else _TABULAR)
     if image and source.partition is None and not source.example_groups:
         defaults = defaults | {"groups": "none:4"}
+    if not source.mirrors:
+        defaults = defaults | {"augment": "none"}
+        if config.data.augment not in (None, "none"):
+            raise UserError(
+                f"--augment={config.data.augment}: mirrors images, and a mirrored one of "
+                f"{source.name} is of another cluster; use --augment=none."
+            )
     if not image and config.data.augment not in (None, "none"):
         raise UserError(f"--augment={config.data.augment} is for images; {source.name} has none.")
     if not image and config.model.tta != "none":

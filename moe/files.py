@@ -84,13 +84,13 @@ def whole_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes `content` as JSON, whole or not at all.
+def write_json(path: pathlib.Path, content: Any, indent: int | None = 2) -> None:
+    """Writes `content` as JSON, whole or not at all; without an `indent` in one line.
 
     Raises:
       UserError: the disk does not take it.
     """
-    write_whole(path, f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode())
+    write_whole(path, f"{json.dumps(content, indent=indent, allow_nan=False)}\n".encode())
 
 
 def read_own_json(path: str, flag: str) -> Any:

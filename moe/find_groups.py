@@ -69,7 +69,8 @@ def _baseline_run(config: Config, workdir: pathlib.Path) -> Config:
             identity_init=config.model.identity_init,
         ),
         loss=LossConfig(),
-        train=dataclasses.replace(config.train, init_from=()),  # which names parts of the mixture
+        # Both name parts of the mixture.
+        train=dataclasses.replace(config.train, init_from=(), skip_stages=()),
     )
 
 

@@ -30,6 +30,7 @@ from moe.report.write import write_report
 from moe.run_files import read_results, read_run
 from moe.serving import export_run
 from moe.train.accounts import accounts
+from moe.train.budget import allot
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data
 from moe.train.devices import choose_strategy
@@ -37,9 +38,9 @@ from moe.train.meter import Meter
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter, Silent
 from moe.train.signals import StopTraining, stop_on_signals
-from moe.train.stages import Stage, check_examples, parts_of, stages_of
+from moe.train.stages import Stage, check_examples, leave_out, parts_of, stages_of
 from moe.train.state import model_variables
-from moe.train.team import make_team
+from moe.train.team import Workers, make_team
 from moe.train.tensorboard import Board
 from moe.train.trainer import train_stages
 from moe.train.warm_start import count_starts, take_over
@@ -111,10 +112,16 @@ def train(
     with meter.preparing():
         mixture.fit_inputs(workspace.train.examples.features)
     initial = _start_weights(workspace, mixture, parts_of(stages), workdir)
-    stages = count_starts(stages, initial)
+    stages = count_starts(leave_out(stages, config.train.skip_stages, initial), initial)
+    stages = allot(config, mixture, stages, workspace.train)
+    team = make_team(strategy)
+    if isinstance(team, Workers) and stages[0].seconds:
+        raise UserError(
+            f"--budget={config.train.budget}: several workers have no clock in common; use a "
+            "budget of epochs or macs."
+        )
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
-    team = make_team(strategy)
     begun_before = is_there(workdir / "config.json")
     if team.is_chief:
         _begin(workspace, workdir, precision.policy, longer, facts | {"initial": initial})

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from moe.config import Config
@@ -102,7 +103,7 @@ class Workspace:
                 f"--dataset={self.source.name}: test examples have the shape {list(shape)}, those "
                 f"of training {list(self.input_shape)}; --image_size=N makes images N x N."
             )
-        return self._with_groups(examples)
+        return _split(self.config, self.source, self.groups, examples, "test")
 
     def build(self, strategy: tf.distribute.Strategy, policy: str) -> MixtureOfExperts:
         """A freshly initialised mixture under `strategy`."""
@@ -111,8 +112,16 @@ class Workspace:
                 self.config, self.groups, self.input_shape, len(self.source.classes), policy
             )
 
-    def _with_groups(self, examples: Examples) -> Split:
-        return Split(examples, self.groups.of(examples))
+
+_PARTS = ("train", "validation", "test")
+
+
+def _split(config: Config, source: Source, groups: Groups, examples: Examples, part: str) -> Split:
+    """A part of the data, arranged as the data set says, with its groups."""
+    if source.arrange is not None:
+        random = np.random.default_rng([config.data.data_seed, _PARTS.index(part)])
+        examples = source.arrange(examples, random)
+    return Split(examples, groups.of(examples))
 
 
 def _check_same(flag: str, stored: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
@@ -167,5 +176,8 @@ def open_workspace(
         by_class = class_weights(config.train.class_weights, source.classes, examples.label[train])
         weight = example_weights(by_class, examples.label, examples.weight)
         examples = examples._replace(weight=weight)
-    split = Split(examples, groups.of(examples))
-    return Workspace(config, source, groups, split.take(train), split.take(validation), by_class)
+    parts = {
+        part: _split(config, source, groups, examples.take(rows), part)
+        for part, rows in (("train", train), ("validation", validation))
+    }
+    return Workspace(config, source, groups, **parts, class_weights=by_class)

@@ -106,6 +106,19 @@ WRONG = [
     ("groups", "auto:", "auto:K with K from 2 to 9999"),
     ("top_k", 2, "1 with --routing=soft"),
 ]
+WRONG += [
+    ("budget", text, "epochs:N, seconds:N or macs:N, with N greater than 0")
+    for text in (
+        "15",
+        "epochs",
+        "epochs:",
+        "epochs:0",
+        "epochs:-1",
+        "macs:inf",
+        "hours:3",
+        "macs:nan",
+    )
+]
 NO_SOURCES = ["", "runs/a:", "runs/a:->gate", "runs/a->gate", "runs/a:gate->", "a:gate->b->c"]
 
 
@@ -167,6 +180,8 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"mixture_loss": "expected", "routing": "hard"}, r"no gradient where one expert runs"),
         ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
         ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
+        ({"skip_stages": ("gate",)}, r"--skip_stages leaves out what --init_from has trained"),
+        ({"budget": "seconds:9", "schedule": "cosine"}, r"--budget=seconds:9: --schedule=cosine"),
         ({"mode": "gate", "export": True}, r"--export: --mode=gate trains no network that answers"),
     ],
 )
@@ -193,6 +208,32 @@ def test_values_that_exclude_each_other_are_refused(values, message):
 )
 def test_unusual_but_right_values_are_accepted(values):
     change(Config(), **values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs:15", ("epochs", 15)),
+        ("seconds:.5", ("seconds", 0.5)),
+        ("macs:2e12", ("macs", 2e12)),
+    ],
+)
+def test_a_budget_is_a_unit_and_an_amount(text, expected):
+    assert config.read_budget(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seeds": 0}, r"--seeds=0: must be greater than 0"),
+        ({"run": {"init_from": ("runs/a",)}}, r"--init_from: every arm .* starts from scratch"),
+        ({"run": {"groups": "auto:2"}}, r"--groups=auto:2: find the groups with another --mode"),
+    ],
+)
+def test_a_wrong_comparison_is_refused(values, message):
+    run = change(Config(mode="compare"), **values.pop("run", {}))
+    with pytest.raises(UserError, match=message):
+        config.CompareConfig(run=run, **values)
 
 
 def some_config():
@@ -243,7 +284,8 @@ ANOTHER = {
     "momentum": 0.5, "bias_lr_scale": 2.0, "muon_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "label_smoothing": 0.1, "ema_decay": 0.9, "lookahead": 5,
     "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
-    "init_from": ("runs/a",), "gpus": 1, "require_gpus": True, "profile": True, "export": True,
+    "init_from": ("runs/a",), "budget": "epochs:3", "skip_stages": ("gate",),
+    "gpus": 1, "require_gpus": True, "profile": True, "export": True,
     "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "on_unhealthy": "stop", "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
@@ -258,6 +300,7 @@ NEEDS = {
     "crop_reach": {"augment": "flip_crop"},
     "momentum": {"optimizer": "nesterov"},
     "muon_rate": {"optimizer": "muon"},
+    "skip_stages": {"init_from": ("runs/a",)},
 }
 
 
@@ -273,7 +316,7 @@ def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(nam
         assert differences == []
     else:
         (difference,) = differences
-        given = "runs/a" if name == "init_from" else ANOTHER[name]
+        given = ",".join(value) if isinstance(value := ANOTHER[name], tuple) else value
         assert difference.startswith(f"--{name}={given} (was ")
 
 

@@ -47,7 +47,7 @@ def test_nothing_that_matters_stays_open(source, axes):
     resolved = resolve(Config(), source, axes)
     # Of the folders, the limits, the size and the weights, none is an answer by itself.
     open_ones = {"data_dir", "groups_from", "train_examples", "image_size", "steps"}
-    assert open_fields(resolved) == open_ones | {"class_weights"}
+    assert open_fields(resolved) == open_ones | {"class_weights", "budget"}
     assert resolve(resolved, source, axes) == resolved
 
 

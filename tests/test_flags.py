@@ -7,7 +7,7 @@ import pytest
 
 from flags.define import eval_flags, train_flags
 from flags.parse import parse_eval, parse_train, run_program
-from moe.config import SECTIONS, BenchmarkConfig, Config, EvalConfig
+from moe.config import SECTIONS, BenchmarkConfig, CompareConfig, Config, EvalConfig
 from moe.errors import UserError
 
 # What absl itself brings into every set of flags.
@@ -24,7 +24,7 @@ def evaluate(*arguments):
 
 
 def train_fields():
-    kinds = [*SECTIONS.values(), BenchmarkConfig]
+    kinds = [*SECTIONS.values(), BenchmarkConfig, CompareConfig]
     return {f.name for kind in kinds for f in dataclasses.fields(kind)} - {"run"} | {"mode"}
 
 

@@ -24,6 +24,8 @@ FLOORS = [
         *("moe.evaluate.gate", "moe.evaluate.inputs", "moe.evaluate.metrics"),
         "moe.evaluate.tables",
     ],
+    ["moe.compare.arms", "moe.compare.record", "moe.compare.statistics", "moe.compare.summary"],
+    ["moe.compare.present"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
         "moe.evaluate.compare",
@@ -34,6 +36,7 @@ FLOORS = [
     ],
     [
         "moe.train.averaging",
+        "moe.train.budget",
         "moe.train.checkpoint",
         "moe.train.devices",
         "moe.train.health",
@@ -58,7 +61,7 @@ FLOORS = [
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
     ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
-    ["moe.evaluate.use", "moe.find_groups"],
+    ["moe.evaluate.use", "moe.find_groups", "moe.compare.*"],
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from moe.data import tfds_source
+from moe.data import rotate, tfds_source
 from moe.data.clusters import clusters
 from moe.data.csv_source import FORM as CSV_FORM
 from moe.data.csv_source import csv_source
@@ -36,6 +36,10 @@ def open_source(
     if name == "auto":
         name = _automatic(data_dir)
     kind, _, place = name.partition(":")
+    if kind == "rotate":
+        turning = rotate.parse(place)
+        inner = open_source(turning.name, data_dir, image_size, skip_unreadable)
+        return rotate.rotate(inner, turning._replace(name=inner.name))
     if skip_unreadable and kind != "folder":
         raise UserError(f"--skip_unreadable: is for --dataset=folder:PATH, not {name}.")
     if image_size and (kind == "csv" or name in BUILT_IN):
@@ -51,7 +55,7 @@ def open_source(
     if ":" in name:
         raise UserError(
             f"--dataset={name}: must be auto, one of {', '.join(BUILT_IN)}, folder:PATH, "
-            f"{CSV_FORM}, or a name that TFDS knows."
+            f"{CSV_FORM}, {rotate.FORM}, or a name that TFDS knows."
         )
     return tfds_source.tfds_source(name, data_dir, image_size)
 

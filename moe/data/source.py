@@ -43,6 +43,10 @@ class Source:
       note: a sentence that is printed with every result (what a reader must know), or "".
       fit: where features are made with numbers learned from the data: the same set with those
         learned from the given rows (`<int>[M]`) of its training split alone. None: nothing is.
+      arrange: what is done to each part (training, validation, test) when it is settled which
+        examples are in it, with numbers drawn for it by `--data_seed`; it may give examples their
+        groups. None: nothing.
+      mirrors: whether an example that is mirrored left to right still belongs to its group.
       table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
     """
 
@@ -54,4 +58,6 @@ class Source:
     example_groups: tuple[str, ...] = ()
     note: str = ""
     fit: Callable[[np.ndarray], Source] | None = None
+    arrange: Callable[[Examples, np.random.Generator], Examples] | None = None
+    mirrors: bool = True
     table: Mapping[str, Any] | None = None

@@ -2,12 +2,17 @@
 
 A builder takes the shape of one example's features and the number of outputs and returns a Keras
 model from `<float>[S, *input_shape]` to `<float32>[S, outputs]` logits. It is called under the
-run's dtype policy. `register` adds one; a name `package.module:function` imports one.
+run's dtype policy. `register` adds one; a name `package.module:function` imports one. One that
+takes a `width` too can be had at any: `NAME*1.5` has one and a half times the channels and units in
+every layer but the last.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -37,16 +42,34 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Builder:
-    """The builder called `name`: registered, `mlp-64-32`, or `package.module:function`.
+    """The builder called `name`: registered, `mlp-64-32`, or `package.module:function`, and any of
+    them times a factor of its width.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it has but one width.
     """
+    plain, star, factor = name.partition("*")
+    builder = _find_plain(plain)
+    if not star:
+        return builder
+    try:
+        width = float(factor)
+    except ValueError:
+        width = math.nan
+    if not 0 < width < math.inf:
+        raise UserError(f"backbone {name}: the width after * must be a number greater than 0.")
+    if "width" not in inspect.signature(builder).parameters:
+        raise UserError(f"backbone {name}: {plain} takes no argument `width`.")
+    return functools.partial(builder, width=width)
+
+
+def _find_plain(name: str) -> Builder:
+    """The builder of a name without a factor."""
     if name in _BUILDERS:
         return _BUILDERS[name]
     if re.fullmatch(r"mlp(-[1-9]\d*)+", name):
         widths = [int(width) for width in name.split("-")[1:]]
-        return lambda input_shape, outputs: mlp(input_shape, outputs, widths)
+        return functools.partial(mlp, widths=widths)
     if ":" in name:
         module, _, function = name.partition(":")
         try:
@@ -57,7 +80,7 @@ def find(name: str) -> Builder:
             ) from error
     raise UserError(
         f"backbone {name}: must be one of {', '.join(names())}, mlp-WIDTH-WIDTH…, or "
-        "package.module:function."
+        "package.module:function; NAME*1.5 is one and a half times as wide."
     )
 
 
@@ -98,46 +121,55 @@ def _input(input_shape: tuple[int, ...]):
     return keras.Input(input_shape, dtype=keras.config.dtype_policy().compute_dtype)
 
 
-def _convolutions(input_shape: tuple[int, ...], blocks: Sequence[Sequence[int]], rate: float):
+def _wide(size: int, width: float) -> int:
+    """So many channels or units at `width` times the usual."""
+    return max(1, round(size * width))
+
+
+def _convolutions(
+    input_shape: tuple[int, ...], blocks: Sequence[Sequence[int]], rate: float, width: float
+):
     """Blocks of 3x3 convolutions, each block followed by 2x2 max-pooling and dropout."""
     inputs = x = _input(input_shape)
-    for widths in blocks:
-        for width in widths:
-            x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+    for sizes in blocks:
+        for size in sizes:
+            x = _convolution(_wide(size, width))(x)
         x = MaxPool()(x)
         x = Dropout(rate)(x)
     return inputs, x
 
 
 @register("small")
-def small(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+def small(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> keras.Model:
     """The 2017 notebook's baseline and gate: 32-32, 64-64, dense 512 (27 M MACs on CIFAR-10)."""
-    inputs, x = _convolutions(input_shape, [[32, 32], [64, 64]], rate=0.25)
-    return _dense_top(inputs, x, outputs, width=512, rate=0.5)
+    inputs, x = _convolutions(input_shape, [[32, 32], [64, 64]], rate=0.25, width=width)
+    return _dense_top(inputs, x, outputs, units=_wide(512, width), rate=0.5)
 
 
 @register("deep")
-def deep(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+def deep(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> keras.Model:
     """The 2017 notebook's expert: 32-32, 64-64, 128-128-128, dense 512 (49 M MACs)."""
-    inputs, x = _convolutions(input_shape, [[32, 32], [64, 64], [128, 128, 128]], rate=0.25)
-    return _dense_top(inputs, x, outputs, width=512, rate=0.5)
+    inputs, x = _convolutions(
+        input_shape, [[32, 32], [64, 64], [128, 128, 128]], rate=0.25, width=width
+    )
+    return _dense_top(inputs, x, outputs, units=_wide(512, width), rate=0.5)
 
 
 @register("tiny")
-def tiny(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+def tiny(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> keras.Model:
     """A light convolutional net for quick runs: 16, 32, 64, dense 128 (3 M MACs on 32x32x3)."""
-    inputs, x = _convolutions(input_shape, [[16], [32], [64]], rate=0.0)
-    return _dense_top(inputs, x, outputs, width=128, rate=0.25)
+    inputs, x = _convolutions(input_shape, [[16], [32], [64]], rate=0.0, width=width)
+    return _dense_top(inputs, x, outputs, units=_wide(128, width), rate=0.25)
 
 
 @register("pooled")
-def pooled(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
+def pooled(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> keras.Model:
     """16, 32, 32, global average, linear: adds up its evidence, so it cannot serve two regions."""
     inputs = x = _input(input_shape)
-    for width in (16, 32):
-        x = keras.layers.Conv2D(width, 3, padding="same", activation="relu")(x)
+    for size in (16, 32):
+        x = _convolution(_wide(size, width))(x)
         x = MaxPool()(x)
-    x = keras.layers.Conv2D(32, 3, padding="same", activation="relu")(x)
+    x = _convolution(_wide(32, width))(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, _head(x, outputs), name="pooled")
 
@@ -163,7 +195,7 @@ def fast(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> kera
     inputs = x = _input(input_shape)
     x = keras.layers.Conv2D(8 * input_shape[-1], 2, activation="relu", kernel_initializer=start)(x)
     for channels in (64, 256, 256):
-        shape = {"filters": max(1, round(width * channels)), "kernel_size": 3, "padding": "same"}
+        shape = {"filters": _wide(channels, width), "kernel_size": 3, "padding": "same"}
         one, two = (
             keras.layers.Conv2D(**shape, use_bias=False, kernel_initializer=start) for _ in range(2)
         )
@@ -174,19 +206,25 @@ def fast(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> kera
     return keras.Model(inputs, _head(x, outputs, start))
 
 
-def _dense_top(inputs, x, outputs: int, *, width: int, rate: float, **head) -> keras.Model:
+def _convolution(channels: int) -> keras.layers.Layer:
+    return keras.layers.Conv2D(channels, 3, padding="same", activation="relu")
+
+
+def _dense_top(inputs, x, outputs: int, *, units: int, rate: float, **head) -> keras.Model:
     x = keras.layers.Flatten()(x)
-    x = keras.layers.Dense(width, activation="relu")(x)
+    x = keras.layers.Dense(units, activation="relu")(x)
     x = Dropout(rate)(x)
     return keras.Model(inputs, _head(x, outputs, **head))
 
 
-def mlp(input_shape: tuple[int, ...], outputs: int, widths: Sequence[int]) -> keras.Model:
-    """Dense layers of the given widths with ReLU."""
+def mlp(
+    input_shape: tuple[int, ...], outputs: int, widths: Sequence[int], width: float = 1.0
+) -> keras.Model:
+    """Dense layers of the given widths, each times `width`, with ReLU."""
     inputs = x = _input(input_shape)
     x = keras.layers.Flatten()(x)
-    for width in widths:
-        x = keras.layers.Dense(width, activation="relu")(x)
+    for units in widths:
+        x = keras.layers.Dense(_wide(units, width), activation="relu")(x)
     return keras.Model(inputs, _head(x, outputs))
 
 
@@ -197,5 +235,5 @@ def combiner(input_shape: tuple[int, ...], outputs: int) -> keras.Model:
     blend.
     """
     inputs = x = _input(input_shape)
-    width = 512 if len(input_shape) == 3 else 32
-    return _dense_top(inputs, x, outputs, width=width, rate=0.5, initializer="zeros")
+    units = 512 if len(input_shape) == 3 else 32
+    return _dense_top(inputs, x, outputs, units=units, rate=0.5, initializer="zeros")

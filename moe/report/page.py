@@ -56,12 +56,39 @@ def page(
     results: Mapping[str, Any] | None,
     drawn: Sequence[tuple[Picture, bytes]],
 ) -> str:
-    """The page.
+    """The page of a run.
 
     Args:
       evaluation: `evaluation.json`.
       results: `results.json`, or None.
       drawn: the figures and their PNGs.
+    """
+    return render(
+        f"{evaluation['mode']} on {evaluation['dataset']}",
+        evaluation["note"],
+        list(_facts(evaluation, results)),
+        list(_tables(evaluation)),
+        drawn,
+    )
+
+
+def render(
+    title: str,
+    note: str,
+    facts: Sequence[tuple[str, str]],
+    tables: Sequence[Table],
+    drawn: Sequence[tuple[Picture, bytes]],
+    findings: Sequence[str] = (),
+) -> str:
+    """A page of our kind.
+
+    Args:
+      title: of the page.
+      note: what a reader must know first, or "".
+      facts: names and values.
+      tables: in order.
+      drawn: the figures and their PNGs.
+      findings: sentences that stand before everything else.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("moe.report"),
@@ -71,10 +98,11 @@ def page(
         lstrip_blocks=True,
     )
     return environment.get_template("report.html").render(
-        title=f"{evaluation['mode']} on {evaluation['dataset']}",
-        note=evaluation["note"],
-        facts=list(_facts(evaluation, results)),
-        tables=list(_tables(evaluation)),
+        title=title,
+        note=note,
+        findings=findings,
+        facts=facts,
+        tables=tables,
         pictures=[
             {
                 "title": picture.title,

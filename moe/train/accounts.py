@@ -8,6 +8,7 @@ from typing import Any
 from moe.config import PART_MODES
 from moe.models import cost
 from moe.models.routers import make_router
+from moe.train.budget import experts_learning
 from moe.train.context import Context
 from moe.train.meter import LONG_SECONDS, measure_ceiling
 
@@ -20,13 +21,11 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
       finished: one record a stage, as `train_stages` returns them.
     """
     mixture, model = context.mixture, context.config.model
-    router = make_router(
-        model.routing, model.top_k, capacity_factor=context.config.train.capacity_factor
-    )
-    learning = {"blend": 1, "joint": router.train.running(mixture.num_experts)}
+    router = make_router(model.routing, model.top_k)
     flops = 0
     for stage in finished:
-        what = (mixture, stage["kind"], stage["parts"], learning.get(stage["kind"], 1))
+        running = experts_learning(context.config, mixture, stage["kind"])
+        what = (mixture, stage["kind"], stage["parts"], running)
         stage["macs"] = stage["examples"] * cost.stage_macs(*what)
         flops += stage["examples"] * cost.stage_flops(*what)
     costs = cost.part_costs(mixture)

@@ -59,7 +59,8 @@ class StageRun:
         self._validation = context.data.validation.of_group(stage.group)
         self._batch_size = config.train.batch_size
         self._epoch_steps = steps_per_epoch(len(self._data), self._batch_size)
-        self._steps = config.train.steps or config.train.epochs * self._epoch_steps
+        # A stage that its seconds end has steps without end.
+        self._steps = stage.steps or np.iinfo(np.int64).max
         self._objective = make_objective(stage, context.mixture, config, context.groups)
         # Elsewhere no gate learns to route.
         self._watch = (
@@ -265,11 +266,16 @@ class StageRun:
         return self._progress.step % self._epoch_steps
 
     def _at_epoch_end(self) -> bool:
-        return self._epoch_step() == 0 or self._progress.step >= self._steps
+        return self._epoch_step() == 0 or self._is_spent()
+
+    def _is_spent(self) -> bool:
+        """Whether all steps or seconds are used up."""
+        progress, seconds = self._progress, self._stage.seconds
+        return progress.step >= self._steps or (seconds is not None and progress.seconds >= seconds)
 
     def _is_over(self) -> bool:
         progress, patience = self._progress, self._context.config.train.patience
-        if progress.step >= self._steps:
+        if self._is_spent():
             return True
         waited = self._epoch() - 1 - progress.best_epoch
         return bool(patience) and progress.best_score is not None and waited >= patience
@@ -279,9 +285,9 @@ class StageRun:
         if not progress.sums:
             progress.sums = [0.0] * len(self._objective.metric_names)
         self._epoch_seconds, self._epoch_examples_before = 0.0, progress.sums[-1]
-        epochs = -(-self._steps // self._epoch_steps)
+        of = f"/{-(-self._steps // self._epoch_steps)}" if self._stage.steps else ""
         self._context.reporter.start_epoch(
-            f"{self._stage.name} {self._epoch()}/{epochs}",
+            f"{self._stage.name} {self._epoch()}{of}",
             self._epoch_step(),
             self._epoch_steps,
             self._batch_size,

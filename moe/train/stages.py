@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from moe.config import Config
 from moe.data.pipeline import Split
@@ -27,6 +27,9 @@ class Stage:
       rate: factor of the learning rate.
       start_counts: the weights that the stage starts from are a candidate for its best ones (an
         even blend, a mixture put together of trained parts), not a random draw.
+      steps: how many it may last; None: as many as its seconds allow.
+      seconds: of training that it may last; None: as many as its steps take.
+      done: its parts come trained from another run, and nothing is left to do.
     """
 
     name: str
@@ -35,6 +38,9 @@ class Stage:
     group: int | None = None
     rate: float = 1.0
     start_counts: bool = False
+    steps: int | None = None
+    seconds: float | None = None
+    done: bool = False
 
 
 def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stage]:
@@ -66,6 +72,31 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
     }[config.mode]
 
 
+def leave_out(
+    stages: Sequence[Stage], names: Sequence[str], filled: Collection[str]
+) -> list[Stage]:
+    """The same stages, those called `names` done: `--skip_stages`.
+
+    Args:
+      stages: of the mode.
+      names: what another run has done.
+      filled: the parts that were taken from another run.
+
+    Raises:
+      UserError: there is no such stage, it is the last one, or not all of its parts are `filled`.
+    """
+    there = {stage.name: stage for stage in stages}
+    for name in names:
+        if name not in there:
+            raise UserError(f"--skip_stages={name}: must be one of {', '.join(there)}.")
+        missing = [part for part in there[name].parts if part not in filled]
+        if missing:
+            raise UserError(f"--skip_stages={name}: --init_from gives no {missing[0]}.")
+    if stages[-1].name in names:
+        raise UserError(f"--skip_stages={stages[-1].name}: nothing would be left to train.")
+    return [dataclasses.replace(stage, done=stage.name in names) for stage in stages]
+
+
 def parts_of(stages: Sequence[Stage]) -> list[str]:
     """The names of all networks that learn in one of the stages."""
     return sorted({part for stage in stages for part in stage.parts})
@@ -93,6 +124,8 @@ def check_examples(
             f" on each of {replicas} devices."
         )
     for stage in stages:
+        if stage.done:
+            continue
         examples = train.size_of_group(stage.group)
         if examples < batch_size:
             raise UserError(

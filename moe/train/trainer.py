@@ -39,6 +39,9 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
             f"{there}: --workdir must be a folder that all workers share."
         )
     while progress.stage < len(stages):
+        if stages[progress.stage].done:
+            progress.stage += 1
+            continue
         run = StageRun(context, stages[progress.stage], progress, parts)
         if saved:
             context.store.restore(saved, run.variables())

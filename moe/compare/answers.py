@@ -1,0 +1,140 @@
+"""What a row's networks answer, and what it has cost: its `Record`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from moe.compare.plan import Row, Run, all_runs
+from moe.compare.record import FORMAT, Record, pack, portable
+from moe.config import Config
+from moe.data.pipeline import Split
+from moe.evaluate import metrics, summary
+from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed
+from moe.models import cost
+from moe.models.build import build_mixture
+from moe.models.mixture import MixtureOfExperts
+from moe.models.routers import Router, make_router
+from moe.provenance import provenance
+from moe.run_files import read_results, read_run
+from moe.trained import restore_best
+from moe.workspace import Workspace
+
+
+def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Record:
+    """Evaluates the finished runs of a row.
+
+    Args:
+      row: whose runs are finished.
+      base: what all rows have in common.
+      workspace: its data.
+      test: the test split.
+
+    Raises:
+      UserError: files of a run are missing or damaged.
+    """
+    mixtures = [_open(run, workspace) for run in row.runs]
+    router = make_router(row.arm.routing) if row.arm.kind == "mixture" else None
+    on_validation = _answer(mixtures, workspace.validation, router)
+    answers = _answer(mixtures, test, router)
+    label = test.examples.label
+    correct = answers.answer == label
+    trained = {run.folder: read_results(run.folder) for run in all_runs(row.runs)}
+    own = trained[row.runs[-1].folder]
+    facts = provenance()
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "arm": row.name,
+        "kind": row.arm.kind,
+        "mode": row.arm.mode,
+        "routing": row.arm.routing,
+        "seed": row.seed,
+        "dataset": workspace.source.name,
+        "note": workspace.source.note,
+        "groups": list(workspace.groups.names),
+        "budget": base.train.budget,
+        "networks": len(mixtures),
+        "examples": {
+            "train": len(workspace.train),
+            "validation": len(workspace.validation),
+            "test": len(test),
+        },
+        "validation": summary.summarize(on_validation, workspace.validation),
+        "test": summary.summarize(answers, test),
+        "correct": {
+            "count": len(label),
+            "bits": pack(correct),
+            "labels": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest()[:16],
+        },
+        "calibration": metrics.calibration_bins(
+            np.exp(answers.log_probs.astype(np.float64)), label
+        ),
+        **_size(mixtures, router),
+        "macs_spent": sum(found["macs_spent"] for found in trained.values()),
+        "train_seconds": sum(found["train_seconds"] for found in trained.values()),
+        "runs": {
+            folder.name: {key: found[key] for key in _OF_RUN}
+            | {"step_ms_p50": found["throughput"]["step_ms_p50"]}
+            for folder, found in trained.items()
+        },
+        "stages": [
+            {"run": folder.name} | {key: stage[key] for key in _OF_STAGE}
+            for folder, found in trained.items()
+            for stage in found["stages"]
+        ],
+        "parts": own["parts"],
+        "routing_metrics": {},
+        "precision": own["precision"],
+        "config": portable(base),
+        **{key: facts[key] for key in ("device", "command", "versions", "revision")},
+    }
+    if router is None:
+        record["backbone"] = row.runs[0].config.model.baseline_backbone
+    else:
+        gate = np.exp(answers.gate_log_probs)
+        record["routing_metrics"] = metrics.routing_metrics(gate, answers.expert, label, test.group)
+    return record
+
+
+_OF_RUN = ("macs_spent", "train_seconds", "compile_seconds", "wall_seconds", "revision")
+_OF_STAGE = ("name", "epochs", "best_epoch", "steps", "seconds", "macs")
+
+
+def _open(run: Run, workspace: Workspace) -> MixtureOfExperts:
+    """The networks of a finished run with their best weights."""
+    policy = read_run(run.folder).precision
+    classes = len(workspace.source.classes)
+    mixture = build_mixture(run.config, workspace.groups, workspace.input_shape, classes, policy)
+    restore_best(mixture, run.folder)
+    return mixture
+
+
+def _answer(mixtures: list[MixtureOfExperts], split: Split, router: Router | None) -> Answers:
+    """Of the mixture under a router, or of its baselines: the mean of what they say."""
+    if router:
+        (mixture,) = mixtures
+        return predict_routed(mixture, split, summary.BATCH_SIZE, router.evaluate)
+    says = [
+        predict_parts(mixture, split, summary.BATCH_SIZE, ["baseline"])["baseline"]
+        for mixture in mixtures
+    ]
+    together = np.logaddexp.reduce(np.asarray(says, np.float64)) - np.log(len(says))
+    return answers_alone(together.astype(np.float32))
+
+
+def _size(mixtures: list[MixtureOfExperts], router: Router | None) -> dict[str, dict[str, int]]:
+    """Parameters and MACs an example: of everything, and of what runs."""
+    if router:
+        (mixture,) = mixtures
+        costs = list(cost.part_costs(mixture).values())
+        active = cost.active_cost(mixture, router.evaluate.running(mixture.num_experts))
+    else:
+        costs = [cost.part_costs(mixture)["baseline"] for mixture in mixtures]
+        active = cost.Cost(*(sum(column) for column in zip(*costs, strict=True)))
+    total = cost.Cost(*(sum(column) for column in zip(*costs, strict=True)))
+    return {
+        "params": {"total": total.parameters, "active": active.parameters},
+        "macs_per_example": {"total": total.macs, "active": active.macs},
+    }

@@ -1,0 +1,79 @@
+"""What `--mode=compare` puts side by side: mixtures, and what keeps a comparison honest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Arm(NamedTuple):
+    """One way to train and to answer.
+
+    Attributes:
+      kind: `mixture`; `baseline`, the small network by itself; `wide`, one network as large as the
+        mixture; `average`, of several baselines.
+      mode: how it is trained.
+      routing: of a mixture; of a control the routing whose cost it has; `""`: none.
+    """
+
+    kind: str
+    mode: str
+    routing: str = ""
+
+
+ARMS: Mapping[str, Arm] = {
+    "baseline": Arm("baseline", "baseline"),
+    "separate-hard": Arm("mixture", "separate", "hard"),
+    "separate-soft": Arm("mixture", "separate", "soft"),
+    "joint-hard": Arm("mixture", "joint", "hard"),
+    "wide-hard": Arm("wide", "baseline", "hard"),
+    "joint-soft": Arm("mixture", "joint", "soft"),
+    "wide-soft": Arm("wide", "baseline", "soft"),
+    "staged-hard": Arm("mixture", "staged", "hard"),
+    "staged-soft": Arm("mixture", "staged", "soft"),
+    "average-hard": Arm("average", "baseline", "hard"),
+    "average-soft": Arm("average", "baseline", "soft"),
+    "wide-params": Arm("wide", "baseline"),
+}
+"""In the order in which a seed's rows are made: what tells most comes first."""
+_LAST = ("wide-params",)
+"""Made after all other rows of all seeds: one of them may cost as much as the rest of its seed."""
+MEMBER_STRIDE = 1000
+"""The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …: no two
+rows share one, so that they vary as independent ones do."""
+
+
+def possible_arms(named: bool) -> list[str]:
+    """The arms that there are; only `joint` can train experts without named groups."""
+    return [name for name, arm in ARMS.items() if named or arm.mode not in ("separate", "staged")]
+
+
+def controls_of(mixture: str) -> list[str]:
+    """The arms that keep the mixture called so honest: the baseline, one network with as many run
+    MACs, one with as many weights, and as many baselines as it runs networks.
+    """
+    routing = ARMS[mixture].routing
+    kinds = ("baseline", "wide", "average")
+    return [
+        name for name, arm in ARMS.items() if arm.kind in kinds and arm.routing in ("", routing)
+    ]
+
+
+def mixture_pairs() -> list[tuple[str, str]]:
+    """Mixtures that differ in their mode alone, then those that differ in their routing alone."""
+    mixtures = {name: arm for name, arm in ARMS.items() if arm.kind == "mixture"}
+    pairs = list(itertools.combinations(mixtures, 2))
+    return [
+        (a, b)
+        for same in ("routing", "mode")
+        for a, b in pairs
+        if getattr(mixtures[a], same) == getattr(mixtures[b], same)
+    ]
+
+
+def in_order(arms: Iterable[str], seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """Arms with seeds, in the order in which rows are made."""
+    pairs = [(name, seed) for name in ARMS if name in set(arms) for seed in seeds]
+    place = list(ARMS).index
+    return sorted(pairs, key=lambda pair: (pair[0] in _LAST, pair[1], place(pair[0])))

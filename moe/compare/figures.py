@@ -1,0 +1,120 @@
+"""Accuracy against what it costs, and differences with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from matplotlib.axes import Axes
+
+from moe.compare.summary import Summary
+from moe.report.drawing import BLUE, GREEN, GREY, ORANGE, RED, Picture, new_figure
+
+_LOOK = {
+    "baseline": (GREY, "s"),
+    "mixture": (BLUE, "o"),
+    "wide": (ORANGE, "^"),
+    "average": (GREEN, "D"),
+}
+"""Colour and marker by kind of arm."""
+_NAME_WIDTH, _NAME_HEIGHT = 0.16, 0.04
+"""Of an arm's name, as shares of the axes."""
+_COSTS = (
+    ("training_time", "training time", "minutes of training", "train_seconds", 60),
+    ("run_macs", "run MACs", "million MACs an example", "macs_per_example", 1e6),
+    ("macs_spent", "MACs spent", "10¹² MACs spent on training", "macs_spent", 1e12),
+)
+
+
+def figures(summary: Summary) -> Iterator[Picture]:
+    """Every figure that there is something for."""
+    for name, title, label, key, unit in _COSTS:
+        yield _accuracy_against(summary, name, title, label, key, unit)
+    if summary["controls"]:
+        yield _forest(summary)
+
+
+def _about(summary: Summary) -> str:
+    return f"{summary['dataset']} · budget {summary['budget']} · mean over seeds · test split"
+
+
+def _accuracy_against(
+    summary: Summary, name: str, title: str, label: str, key: str, unit: float
+) -> Picture:
+    figure = new_figure(4.2, f"Accuracy against {title}", _about(summary))
+    axes = figure.subplots()
+    named: set[str] = set()
+    places: dict[str, tuple[float, float]] = {}
+    for arm_name, arm in summary["arms"].items():
+        cost = arm[key]["active" if key == "macs_per_example" else "mean"] / unit
+        accuracy = arm["test"]["accuracy"]
+        colour, marker = _LOOK[arm["kind"]]
+        axes.errorbar(
+            cost,
+            100 * accuracy["mean"],
+            100 * (accuracy["deviation"] or 0),
+            fmt=marker,
+            color=colour,
+            capsize=3,
+            label="" if arm["kind"] in named else arm["kind"],
+        )
+        named.add(arm["kind"])
+        places[arm_name] = (cost, 100 * accuracy["mean"])
+    axes.set(xlabel=label, ylabel="test accuracy %")
+    axes.margins(x=0.18, y=0.12)
+    _name(axes, places)
+    axes.legend(fontsize=8)
+    return Picture(
+        f"accuracy_{name}",
+        f"Accuracy against {title}",
+        figure,
+        f"Mean test accuracy of every arm against {label}; bars are one standard deviation over "
+        "seeds.",
+        "Up and to the left is better. A mixture that lies on the line of the controls is worth "
+        "what it costs and no more."
+        + (" Time is of this machine, with whatever else ran on it." if unit == 60 else ""),
+    )
+
+
+def _name(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Names to the right of their points; one that would cover another moves up."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    room_x, room_y = _NAME_WIDTH * (right - left), _NAME_HEIGHT * (top - bottom)
+    done: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+        near = [other for at, other in done if abs(at - x) < room_x]
+        height = max([y, *(other + room_y for other in near)])
+        done.append((x, height))
+        line = {"arrowstyle": "-", "color": GREY, "lw": 0.5} if height > y else None
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(x + 0.012 * (right - left), height),
+            va="center",
+            fontsize=8,
+            arrowprops=line,
+        )
+
+
+def _forest(summary: Summary) -> Picture:
+    found = summary["controls"]
+    title = "Mixtures less their controls"
+    figure = new_figure(0.6 + 0.21 * len(found), title, _about(summary))
+    axes = figure.subplots()
+    for line, comparison in enumerate(found):
+        middle, low, high = (100 * comparison[key] for key in ("difference", "low", "high"))
+        colour = GREY
+        if comparison["significant"]:
+            colour = BLUE if middle > 0 else RED
+        axes.plot([low, high], [line, line], color=colour, lw=1.6)
+        axes.plot(middle, line, "o", color=colour, ms=4)
+    axes.axvline(0, color="k", lw=0.8)
+    axes.set_yticks(range(len(found)), [f"{c['a']} - {c['b']}" for c in found], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("points of test accuracy, 95 % interval over seeds and test examples")
+    return Picture(
+        "differences",
+        title,
+        figure,
+        "For every mixture and control the difference in test accuracy with its interval.",
+        "Blue: significantly ahead; red: significantly behind; grey: not told apart.",
+    )

@@ -1,0 +1,253 @@
+"""A comparison in tables and in words, for the terminal, the report and `docs/results.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from moe.compare.arms import ARMS
+from moe.compare.summary import SIGNIFICANT, Summary
+from moe.evaluate.tables import format_table, percent
+
+_WHAT = {
+    "baseline": "the baseline by itself",
+    "wide": "one network with as many run MACs",
+    "wide-params": "one network with as many weights",
+    "average": "a plain average of as many baselines as it runs networks",
+}
+_PARTS = ("baseline", "gate")
+_ROUTING = (
+    ("load_cv", "load CV"),
+    ("dead_experts", "dead"),
+    ("confidence", "confidence"),
+    ("entropy", "entropy"),
+    ("normalized_mutual_information", "I(E;Y), normalised"),
+    ("group_normalized_mutual_information", "NMI with groups"),
+)
+
+
+class Grid(NamedTuple):
+    """A table of strings; None where there is nothing to say."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[tuple[str | None, ...]]
+
+
+def comparison_text(summary: Summary) -> str:
+    """Everything for the terminal."""
+    head = f"{summary['dataset']}, budget {summary['budget']}, {summary['examples']['test']:,} test"
+    blocks = [f"{head} examples"]
+    blocks += [f"{g.title}\n{format_table(g.header, g.rows)}" for g in grids(summary)]
+    blocks.append("\n".join(verdict(summary)))
+    return "\n\n".join(blocks)
+
+
+def grids(summary: Summary) -> list[Grid]:
+    """The tables of a comparison; those without a row are left out."""
+    found = [
+        _answers(summary),
+        _costs(summary),
+        _differences("Mixtures against their controls", summary["controls"]),
+        _differences("Modes and routings against each other", summary["mixtures"]),
+        _parts(summary),
+        _routing(summary),
+    ]
+    return [grid for grid in found if grid.rows]
+
+
+def _answers(summary: Summary) -> Grid:
+    rows = [
+        (
+            name,
+            _numbers(arm["seeds"]),
+            spread(arm["validation"]["accuracy"], 100, 2),
+            spread(arm["test"]["accuracy"], 100, 2),
+            spread(arm["test"]["nll"], 1, 3),
+            spread(arm["test"]["ece"], 1, 3),
+        )
+        for name, arm in summary["arms"].items()
+    ]
+    return Grid("Accuracy", ("arm", "seeds", "validation %", "test %", "NLL", "ECE"), rows)
+
+
+def _costs(summary: Summary) -> Grid:
+    rows = [
+        (
+            name,
+            _network(arm),
+            f"{arm['params']['total'] / 1e6:,.3g} M",
+            f"{arm['macs_per_example']['active'] / 1e6:,.4g} M",
+            f"{arm['macs_spent']['mean'] / 1e12:,.4g} T",
+            f"{arm['train_seconds']['mean'] / 60:,.1f}",
+        )
+        for name, arm in summary["arms"].items()
+    ]
+    header = ("arm", "network", "weights", "run MACs an example", "MACs spent", "minutes")
+    return Grid("Cost", header, rows)
+
+
+def _network(arm: Mapping[str, Any]) -> str | None:
+    if arm["backbone"] is None:
+        return None
+    return arm["backbone"] if arm["networks"] == 1 else f"{arm['networks']} x {arm['backbone']}"
+
+
+def _differences(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
+    rows = [
+        (
+            comparison["a"],
+            comparison["b"],
+            _numbers(comparison["seeds"]),
+            points(comparison),
+            _p_value(comparison["p_holm"]),
+            " ".join(_p_value(test["p_holm"]) for test in comparison["mcnemar"]),
+            _outcome(comparison),
+        )
+        for comparison in found
+    ]
+    header = ("arm", "against", "seeds", "points [95 %]", "p", "McNemar p by seed", "told apart")
+    return Grid(title, header, rows)
+
+
+def _parts(summary: Summary) -> Grid:
+    mixtures = {name: arm for name, arm in summary["arms"].items() if arm["parts"]}
+    parts = list(dict.fromkeys(part for arm in mixtures.values() for part in arm["parts"]))
+    rows = [
+        (name, *(spread(arm["parts"].get(part), 100, 2) for part in parts))
+        for name, arm in mixtures.items()
+    ]
+    return Grid("Networks by themselves, test %", ("arm", *parts), rows)
+
+
+def _routing(summary: Summary) -> Grid:
+    mixtures = {n: arm for n, arm in summary["arms"].items() if arm["routing_metrics"]}
+    rows = [
+        (name, *(spread(arm["routing_metrics"].get(key), 1, 3) for key, _ in _ROUTING))
+        for name, arm in mixtures.items()
+    ]
+    return Grid("Routing", ("arm", *(title for _, title in _ROUTING)), rows)
+
+
+def spread(value: Mapping[str, Any] | None, scale: float, digits: int) -> str | None:
+    """Mean ± standard deviation over seeds."""
+    if value is None:
+        return None
+    mean = f"{scale * value['mean']:.{digits}f}"
+    if value["deviation"] is None:
+        return mean
+    return f"{mean} ± {scale * value['deviation']:.{digits}f}"
+
+
+def points(comparison: Mapping[str, Any]) -> str:
+    """A difference in points of accuracy, with its interval."""
+    values = (100 * comparison[key] for key in ("difference", "low", "high"))
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*values)
+
+
+def _p_value(value: float) -> str:
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def _numbers(seeds: Sequence[int]) -> str:
+    """`0-4`, or one after the other."""
+    whole = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
+    return f"{seeds[0]}-{seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+def _outcome(comparison: Mapping[str, Any]) -> str:
+    if not comparison["significant"]:
+        return "no"
+    return "ahead" if comparison["difference"] > 0 else "behind"
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def verdict(summary: Summary) -> list[str]:
+    """What is significant and what is not, a sentence each."""
+    chosen = summary["chosen"]
+    if chosen is None:
+        return ["No mixture is finished at a seed that all mixtures have: nothing to choose yet."]
+    arm = summary["arms"][chosen]
+    validation = percent(arm["validation"]["accuracy"]["mean"])
+    said = [
+        f"Validation chooses {chosen} (mean {validation} % over seeds {_numbers(arm['seeds'])}); "
+        f"its test accuracy is {spread(arm['test']['accuracy'], 100, 2)} %."
+    ]
+    against = [c for c in summary["controls"] if c["a"] == chosen]
+    said += [_against_control(comparison) for comparison in against]
+    said += _whose_gain(chosen, {c["b"]: c for c in against})
+    said += _between_mixtures(summary["mixtures"])
+    return [*said, *_caveats(summary)]
+
+
+def _against_control(comparison: Mapping[str, Any]) -> str:
+    control = comparison["b"]
+    what = _WHAT.get(control) or _WHAT[ARMS[control].kind]
+    return f"Against {control} ({what}): {_told(comparison)}"
+
+
+def _told(comparison: Mapping[str, Any]) -> str:
+    p_value = _p_value(comparison["p_holm"])
+    found = f"{points(comparison)} points, p {'' if p_value[0] == '<' else '= '}{p_value}"
+    if not comparison["significant"]:
+        return f"{found}: not significant, these seeds and examples do not tell them apart."
+    ahead = "ahead" if comparison["difference"] > 0 else "behind"
+    return f"{found}: significantly {ahead}."
+
+
+def _whose_gain(chosen: str, against: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A gain that a control also has is not the mixture's."""
+    above = against.get("baseline")
+    rivals = {name: c for name, c in against.items() if name != "baseline"}
+    if above is None or not rivals:
+        return []
+    if _outcome(above) != "ahead":
+        return [f"{chosen} is not significantly ahead of the baseline that it builds on."]
+    as_good = [name for name, c in rivals.items() if _outcome(c) != "ahead"]
+    if as_good:
+        return [
+            f"{chosen} is ahead of its baseline, but so far as can be told {', '.join(as_good)} "
+            "gains as much without experts: that gain is not the mixture's."
+        ]
+    return [f"{chosen} is ahead of every control: the gain is the mixture's own."]
+
+
+def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    clear = [c for c in found if c["significant"]]
+    said = []
+    if clear:
+        told = [f"{c['a']} and {c['b']} ({points(c)})" for c in clear]
+        said.append(f"Mixtures that differ significantly (first less second): {'; '.join(told)}.")
+    alike = [f"{c['a']} and {c['b']} ({points(c)})" for c in found if not c["significant"]]
+    if alike:
+        said.append(f"Mixtures that are not told apart: {'; '.join(alike)}.")
+    return said
+
+
+def _caveats(summary: Summary) -> list[str]:
+    said = []
+    compared = [*summary["controls"], *summary["mixtures"]]
+    if any(len(c["seeds"]) == 1 for c in compared):
+        said.append(
+            "Where there is one seed, an interval is over test examples only: another seed may "
+            "well say otherwise."
+        )
+    if any(1 < len(c["seeds"]) < 5 for c in compared):
+        said.append("Fewer than five seeds: how far seeds differ is itself known only roughly.")
+    for key, what in (("precisions", "precisions"), ("devices", "devices")):
+        if len(summary[key]) > 1:
+            said.append(f"Rows were made in several {what}: {', '.join(summary[key])}.")
+    if summary["note"]:
+        said.append(summary["note"])
+    return said
+
+
+HOW = (
+    "Points of test accuracy, first less second, with the 95 % interval of a bootstrap over seeds "
+    f"and test examples together. p by the same bootstrap, below {SIGNIFICANT} after Holm's "
+    "correction over the rows of one mixture (against controls) or of the table (against each "
+    "other); McNemar's exact test at each seed, corrected likewise."
+)
+"""What the tables of differences mean."""

@@ -1,0 +1,134 @@
+"""The small JSON that a finished row leaves: all that tables and tests need, at most 20 KB."""
+
+# No `from __future__ import annotations`, as in `moe.typed`.
+
+import base64
+import pathlib
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+
+from moe.config import Config, identity_differences
+from moe.errors import UserError
+from moe.files import read_json, write_json
+from moe.run_files import Parts, Scores, Size
+from moe.typed import check
+
+FORMAT = 1
+
+
+class Correct(TypedDict):
+    """Which test examples were answered right.
+
+    Attributes:
+      count: how many there are.
+      bits: one each, packed by `numpy.packbits`, in base64.
+      labels: digest of the labels, so that only answers to the same examples are paired.
+    """
+
+    count: int
+    bits: str
+    labels: str
+
+
+class Record(TypedDict):
+    """One row. Sums over its runs take each arm by itself: what it shares, it has paid for, too."""
+
+    format: int
+    arm: str
+    kind: str
+    mode: str
+    routing: str
+    seed: int
+    dataset: str
+    note: str
+    groups: list[str]
+    budget: str
+    backbone: NotRequired[str]
+    networks: int
+    examples: dict[str, int]
+    validation: Scores
+    test: Scores
+    correct: Correct
+    calibration: dict[str, list]
+    params: Size
+    macs_per_example: Size
+    macs_spent: float
+    train_seconds: float
+    runs: dict[str, dict]
+    stages: list[dict]
+    parts: Parts
+    routing_metrics: dict
+    precision: str
+    device: str
+    command: str
+    versions: dict[str, str]
+    revision: str | None
+    config: dict
+
+
+def pack(correct: np.ndarray) -> str:
+    """`<bool>[N]` as text of N / 6 characters."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode("ascii")
+
+
+def unpack(correct: Correct) -> np.ndarray:
+    """The inverse: `<bool>[N]`.
+
+    Raises:
+      ValueError: the text does not hold so many.
+    """
+    bits = np.frombuffer(base64.b64decode(correct["bits"], validate=True), np.uint8)
+    if len(bits) != -(-correct["count"] // 8):
+        raise ValueError(f"correct holds {len(bits)} bytes for {correct['count']} examples")
+    return np.unpackbits(bits, count=correct["count"]).astype(bool)
+
+
+def portable(config: Config) -> dict[str, Any]:
+    """A configuration without what concerns one machine only."""
+    values = config.to_dict()
+    values["data"]["data_dir"] = values["runtime"]["workdir"] = None
+    return values
+
+
+def write_record(path: pathlib.Path, record: Record) -> None:
+    """Writes the row, whole or not at all.
+
+    Raises:
+      UserError: the disk does not take it.
+    """
+    check(record, Record, path.stem)
+    write_json(path, record, indent=None)
+
+
+def read_record(path: pathlib.Path) -> Record:
+    """A row that is already there.
+
+    Raises:
+      UserError: it is damaged, or another version wrote it.
+    """
+    record = read_json(path)
+    try:
+        check(record, Record, path.stem)
+        if record["format"] != FORMAT:
+            raise ValueError(f"format is {record['format']}")
+        correct = unpack(record["correct"])
+        if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
+            raise ValueError("correct and test.accuracy say different things")
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged, or another version wrote it ({error}).") from error
+    return record
+
+
+def check_same_setting(path: pathlib.Path, record: Record, base: Config) -> None:
+    """Refuses a row of another comparison.
+
+    Raises:
+      UserError: it is one.
+    """
+    differences = identity_differences(Config.from_dict(record["config"]), base)
+    if differences:
+        raise UserError(
+            f"{path}: is a row of another comparison: {', '.join(differences)}; use another "
+            "--results, or the flags of that one."
+        )

@@ -1,0 +1,192 @@
+"""`--mode=compare`: a queue of rows that may be stopped and continued at any point."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import pathlib
+from collections.abc import Collection, Sequence
+
+import keras
+import tensorflow as tf
+
+from moe.compare.answers import make_record
+from moe.compare.arms import in_order, possible_arms
+from moe.compare.plan import Row, Setting, all_runs, make_row
+from moe.compare.present import comparison_text
+from moe.compare.record import Record, check_same_setting, read_record, write_record
+from moe.compare.report import write_files, write_report
+from moe.compare.size import members, wide_backbones
+from moe.compare.summary import summarize
+from moe.config import CompareConfig, Config
+from moe.errors import UserError, warn
+from moe.files import choose_workdir, is_there, make_workdir
+from moe.provenance import command_line, continue_command
+from moe.report.available import report_wanted
+from moe.run import train
+from moe.train.devices import choose_strategy, on_one_device
+from moe.train.stages import stages_of
+from moe.workspace import Workspace, open_workspace
+
+
+def compare(config: CompareConfig) -> int:
+    """Makes the rows that are missing, one after the other, and puts all of them side by side.
+
+    Every run is trained in this process: TensorFlow is loaded once, and the decoded data stays at
+    hand. A run that fails costs its own rows, not the others.
+
+    Returns:
+      The exit code: 0; 1 if a row failed; that of a signal that stopped the queue.
+
+    Raises:
+      UserError: something the user can mend.
+    """
+    run = config.run
+    wants_report = report_wanted(run.runtime.report)
+    workdir = choose_workdir(run.runtime.workdir, f"compare-{run.data.dataset}")
+    results = pathlib.Path(config.results or workdir / "results")
+    workspace = _open(run)
+    base = workspace.config
+    arms = _asked(config.arms, possible_arms(workspace.groups.named))
+    first = run.train.seed
+    wanted = in_order(arms, range(first, first + config.seeds))
+    records = read_folder(results, base)
+    missing = [pair for pair in wanted if pair not in records]
+    make_workdir(workdir)
+    make_workdir(results)
+    code, failed = 0, []
+    if missing:
+        print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are there; results in {results}")
+        setting = _setting(workspace, workdir / "runs", {name for name, _ in missing})
+        rows = [make_row(*pair, setting) for pair in missing]
+        code, failed = _make(rows, workspace, results, records)
+    if records:
+        _show(list(records.values()), workdir, wants_report)
+    print(f"continue, or add --seeds: {continue_command(workdir)}")
+    if failed:
+        warn(f"{len(failed)} rows failed and are tried again next time: {', '.join(failed)}.")
+    return code or (1 if failed else 0)
+
+
+def _make(
+    rows: Sequence[Row],
+    workspace: Workspace,
+    results: pathlib.Path,
+    records: dict[tuple[str, int], Record],
+) -> tuple[int, list[str]]:
+    """Makes rows, and adds them to `records` and to the folder `results`.
+
+    Returns:
+      The exit code of the signal that stopped the queue, else 0; and the rows that failed.
+    """
+    test, failed = workspace.open_test(), []
+    for number, row in enumerate(rows, start=1):
+        print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
+        try:
+            code = _train_runs(row)
+            if code:
+                return code, failed
+            record = make_record(row, workspace.config, workspace, test)
+        except (UserError, tf.errors.OpError) as error:
+            warn(f"{row.label}: failed: {' '.join(str(error).split())[:500]}")
+            failed.append(row.label)
+            continue
+        finally:
+            _forget_networks()
+        write_record(results / f"{row.label}.json", record)
+        records[row.name, row.seed] = record
+        print(f"{row.label}: test {100 * record['test']['accuracy']:.2f} %", flush=True)
+    return 0, failed
+
+
+def _show(records: list[Record], workdir: pathlib.Path, wants_report: bool) -> None:
+    """Says and writes what the rows that are there tell."""
+    summary = summarize(records)
+    print(f"\n{comparison_text(summary)}\n")
+    write_files(workdir, records, summary)
+    if wants_report:
+        print(f"report: {write_report(workdir, summary, command_line())}")
+
+
+def read_folder(results: pathlib.Path, base: Config) -> dict[tuple[str, int], Record]:
+    """The rows that are there, by arm and seed.
+
+    Raises:
+      UserError: one is damaged, or of another comparison.
+    """
+    found = {}
+    for path in sorted(results.glob("*.json")):
+        record = read_record(path)
+        check_same_setting(path, record, base)
+        found[record["arm"], record["seed"]] = record
+    return found
+
+
+def _open(run: Config) -> Workspace:
+    """The data, and the configuration that all runs share, fully resolved."""
+    runtime = dataclasses.replace(
+        on_one_device(run.runtime), report=False, tensorboard=False, export=False
+    )
+    workspace = open_workspace(dataclasses.replace(run, mode="joint", runtime=runtime))
+    base = workspace.config
+    budget = base.train.budget or f"epochs:{base.train.epochs}"
+    base = dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, routing="hard", top_k=1),
+        # Rows of any seed belong together.
+        train=dataclasses.replace(base.train, budget=budget, steps=None, seed=0),
+        runtime=dataclasses.replace(
+            run.runtime, workdir=None, report=False, tensorboard=False, export=False
+        ),
+    )
+    return dataclasses.replace(workspace, config=base)
+
+
+def _asked(given: tuple[str, ...], possible: list[str]) -> list[str]:
+    """The arms to compare.
+
+    Raises:
+      UserError: there is no such arm.
+    """
+    for name in given:
+        if name not in possible:
+            raise UserError(f"--arms={name}: must be among {', '.join(possible)}.")
+    return list(given) or possible
+
+
+def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) -> Setting:
+    """What rows of these arms have in common; builds the mixture once, to weigh it."""
+    base = workspace.config
+    mixture = workspace.build(choose_strategy(on_one_device(base.runtime)), "float32")
+    stages = stages_of(
+        dataclasses.replace(base, mode="separate"), workspace.groups, list(mixture.parts())
+    )
+    shape = workspace.input_shape
+    setting = Setting(
+        base,
+        folder,
+        wide_backbones(arms, base.model.expert_backbone, shape, mixture),
+        members(mixture),
+        tuple(stage.name for stage in stages),
+    )
+    _forget_networks()
+    return setting
+
+
+def _train_runs(row: Row) -> int:
+    """Trains what is not finished of the row's runs; returns the exit code of the last one."""
+    for run in all_runs(row.runs):
+        if is_there(run.folder / "results.json"):
+            continue
+        print(f"--- {run.folder}", flush=True)
+        code = train(run.config)
+        _forget_networks()
+        if code:
+            return code
+    return 0
+
+
+def _forget_networks() -> None:
+    """Frees what a run leaves behind, so that a long queue needs no more memory than one run."""
+    keras.backend.clear_session()
+    gc.collect()

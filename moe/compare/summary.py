@@ -1,0 +1,169 @@
+"""All rows of a comparison together: means, differences, and what they say in words."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from moe.compare.arms import ARMS, controls_of, mixture_pairs
+from moe.compare.record import Record, unpack
+from moe.compare.statistics import bootstrap_difference, holm
+from moe.evaluate.metrics import mcnemar
+
+SIGNIFICANT = 0.05
+Summary = Mapping[str, Any]
+
+
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """What `compare.json` says.
+
+    Args:
+      records: of one comparison, at least one; some rows may still be missing.
+
+    Returns:
+      Facts of the comparison; `arms` by name, with their means and deviations over seeds;
+      `controls`, each mixture against each of its controls; `mixtures`, modes and routings against
+      each other; `chosen`, the mixture that validation chooses, or None.
+    """
+    arms = by_arm(records)
+    first = records[0]
+    names = [name for name in arms if ARMS[name].kind == "mixture"]
+    against = {name: [c for c in controls_of(name) if c in arms] for name in names}
+    pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
+    return {
+        **{key: first[key] for key in ("dataset", "note", "groups", "budget", "examples")},
+        "precisions": sorted({record["precision"] for record in records}),
+        "devices": sorted({record["device"] for record in records}),
+        "arms": {name: _arm(rows) for name, rows in arms.items()},
+        "controls": [
+            found
+            for name, others in against.items()
+            for found in _family([(name, other) for other in others], arms)
+        ],
+        "mixtures": _family(pairs, arms),
+        "chosen": _chosen({name: arms[name] for name in names}),
+    }
+
+
+def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records of each arm, arms in their order and seeds in theirs."""
+    found: dict[str, list[Record]] = {}
+    for name in ARMS:
+        mine = [record for record in records if record["arm"] == name]
+        if mine:
+            found[name] = sorted(mine, key=lambda record: record["seed"])
+    return found
+
+
+def _arm(rows: Sequence[Record]) -> dict[str, Any]:
+    def spread(value: Callable[[Record], float | None]) -> dict[str, float | None] | None:
+        values = [value(row) for row in rows]
+        if any(v is None for v in values):
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return {"mean": statistics.fmean(values), "deviation": deviation}
+
+    def answers(split: str) -> dict[str, Any]:
+        return {k: spread(lambda row, k=k: row[split][k]) for k in ("accuracy", "nll", "ece")}
+
+    first = rows[0]
+    numbers = [
+        key for key, value in first["routing_metrics"].items() if isinstance(value, int | float)
+    ]
+    return {
+        **{key: first[key] for key in ("kind", "mode", "routing", "networks")},
+        "backbone": first.get("backbone"),
+        "seeds": [row["seed"] for row in rows],
+        "validation": answers("validation"),
+        "test": answers("test"),
+        "parts": {
+            name: spread(lambda row, path=path: _dig(row["parts"], *path, "accuracy"))
+            for name, path in _part_paths(first)
+        },
+        "routing_metrics": {
+            key: spread(lambda row, key=key: row["routing_metrics"].get(key)) for key in numbers
+        },
+        "params": first["params"],
+        "macs_per_example": first["macs_per_example"],
+        **{key: spread(lambda row, key=key: row[key]) for key in ("macs_spent", "train_seconds")},
+    }
+
+
+def _part_paths(record: Record) -> list[tuple[str, tuple[str, ...]]]:
+    """The networks of a mixture, by what they are called."""
+    if record["kind"] != "mixture":
+        return []
+    found = [(name, (name,)) for name in ("baseline", "gate") if name in record["parts"]]
+    experts = record["parts"].get("experts", {})
+    return [*found, *((f"expert {name}", ("experts", name)) for name in experts)]
+
+
+def _dig(content: Any, *keys: str) -> Any:
+    for key in keys:
+        content = (content or {}).get(key)
+    return content
+
+
+def _family(
+    pairs: Sequence[tuple[str, str]], arms: Mapping[str, Sequence[Record]]
+) -> list[dict[str, Any]]:
+    """Comparisons whose p-values are adjusted for each other."""
+    found = [c for pair in pairs if (c := _compare(*pair, arms)) is not None]
+    for comparison, adjusted in zip(found, holm([c["p_value"] for c in found]), strict=True):
+        comparison["p_holm"] = adjusted
+        comparison["significant"] = adjusted < SIGNIFICANT
+    for seed in sorted({test["seed"] for comparison in found for test in comparison["mcnemar"]}):
+        tests = [t for comparison in found for t in comparison["mcnemar"] if t["seed"] == seed]
+        for test, adjusted in zip(tests, holm([t["p_value"] for t in tests]), strict=True):
+            test["p_holm"] = adjusted
+    return found
+
+
+def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, Any] | None:
+    """`a` against `b` at the seeds that both have; None where there is none."""
+    rows_a, rows_b = ({row["seed"]: row for row in arms[name]} for name in (a, b))
+    seeds = [
+        seed
+        for seed in sorted(set(rows_a) & set(rows_b))
+        if rows_a[seed]["correct"]["labels"] == rows_b[seed]["correct"]["labels"]
+    ]
+    if not seeds:
+        return None
+    correct_a, correct_b = (
+        np.stack([unpack(rows[seed]["correct"]) for seed in seeds]) for rows in (rows_a, rows_b)
+    )
+    difference = bootstrap_difference(correct_a, correct_b)
+    return {
+        "a": a,
+        "b": b,
+        "seeds": seeds,
+        "difference": difference.mean,
+        "low": difference.low,
+        "high": difference.high,
+        "p_value": difference.p_value,
+        "mcnemar": [
+            {"seed": seed, **mcnemar(right_a, right_b)}
+            for seed, right_a, right_b in zip(seeds, correct_a, correct_b, strict=True)
+        ],
+    }
+
+
+def _chosen(mixtures: Mapping[str, Sequence[Record]]) -> str | None:
+    """The mixture of the highest mean validation accuracy, over the seeds that all of them have;
+    the cheaper one of equals. The test split has no say.
+    """
+    if not mixtures:
+        return None
+    common = set.intersection(*({row["seed"] for row in rows} for rows in mixtures.values()))
+    if not common:
+        return None
+
+    def worth(name: str) -> tuple[float, float]:
+        rows = [row for row in mixtures[name] if row["seed"] in common]
+        accuracy = statistics.fmean(row["validation"]["accuracy"] for row in rows)
+        return accuracy, -rows[0]["macs_per_example"]["active"]
+
+    return max(mixtures, key=worth)

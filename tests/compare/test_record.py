@@ -1,0 +1,53 @@
+"""Rows are written whole, small, and believed only where they fit together."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rows import make_row
+
+from moe.compare.record import check_same_setting, pack, read_record, unpack, write_record
+from moe.config import Config, TrainConfig
+from moe.errors import UserError
+
+
+@pytest.mark.parametrize("count", [1, 8, 75, 10_000])
+def test_bits_come_back(count):
+    correct = np.random.default_rng(0).random(count) < 0.8
+    stored = {"count": count, "bits": pack(correct), "labels": ""}
+    np.testing.assert_array_equal(unpack(stored), correct)
+    assert len(stored["bits"]) < count / 6 + 8
+
+
+def test_a_row_comes_back(tmp_path):
+    row = make_row("joint-hard", 1, 0.8)
+    write_record(tmp_path / "row.json", row)
+    assert read_record(tmp_path / "row.json") == json.loads(json.dumps(row))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"format": 2},
+        {"test": {"accuracy": 0.1, "nll": 0.5, "ece": 0.1}},
+        {"correct": {"count": 90, "bits": "AAAA", "labels": ""}},
+        {"correct": {"count": 90, "bits": "!", "labels": ""}},
+        {"seed": "one"},
+        {"parts": None},
+    ],
+    ids=["format", "accuracy", "too few bits", "no base64", "seed", "parts"],
+)
+def test_a_damaged_row_is_refused(tmp_path, damage):
+    path = tmp_path / "row.json"
+    path.write_text(json.dumps(make_row("joint-hard", 1, 0.8) | damage))
+    with pytest.raises(UserError, match=r"row.json: is damaged, or another version"):
+        read_record(path)
+
+
+def test_a_row_of_other_flags_is_refused(tmp_path):
+    row = make_row("joint-hard", 1, 0.8)
+    check_same_setting(tmp_path, row, Config())
+    with pytest.raises(UserError, match=r"--batch_size=7 \(was None\); use another --results"):
+        check_same_setting(tmp_path, row, Config(train=TrainConfig(batch_size=7)))

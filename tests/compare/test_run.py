@@ -1,0 +1,206 @@
+"""A queue of rows: made once, continued after any end, filled up on another day."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import pytest
+from toy import toy_config, toy_source
+
+import moe.compare.run
+import moe.run
+import moe.workspace
+from moe.compare.arms import ARMS
+from moe.compare.run import compare
+from moe.config import CompareConfig
+from moe.errors import UserError
+from moe.train.stage_run import StageRun
+
+SOME = ("baseline", "separate-hard", "separate-soft", "joint-hard")
+TIMES = ("train_seconds", "compile_seconds", "wall_seconds", "step_ms_p50", "seconds")
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing that was in memory is used again."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _toy():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moe.workspace, "open_source", lambda *_: toy_source())
+        yield
+
+
+def toy_comparison(workdir: pathlib.Path, arms=SOME, seeds=1, results=None, **changes):
+    given = {"budget": "epochs:3", "train_examples": 100, "checkpoint_steps": 1} | changes
+    return CompareConfig(toy_config(workdir, "compare", **given), seeds, arms, results)
+
+
+def records(results: pathlib.Path) -> dict[str, dict]:
+    """The rows that are there, without what a clock says."""
+    found = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    for record in found.values():
+        for part in (record, *record["stages"], *record["runs"].values()):
+            for name in set(TIMES) & set(part):
+                del part[name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("compare")
+    assert compare(toy_comparison(workdir)) == 0
+    return workdir
+
+
+def test_every_row_is_small_and_tells_what_it_is(undisturbed):
+    found = records(undisturbed / "results")
+    assert set(found) == {f"{name}-seed0" for name in SOME}
+    for record in found.values():
+        arm = ARMS[record["arm"]]
+        assert (record["kind"], record["mode"], record["routing"]) == arm
+        assert record["budget"] == "epochs:3"
+        assert record["correct"]["count"] == record["examples"]["test"] == 75
+        assert str(undisturbed) not in json.dumps(record)
+    assert all(path.stat().st_size < 20_000 for path in undisturbed.glob("results/*.json"))
+
+
+def test_a_run_that_several_rows_need_is_trained_once_and_paid_for_by_each(undisturbed):
+    found = records(undisturbed / "results")
+    assert {path.name for path in (undisturbed / "runs").iterdir()} == {
+        *("baseline-seed0", "separate-seed0", "joint-hard-seed0"),
+    }
+    hard, soft = found["separate-hard-seed0"], found["separate-soft-seed0"]
+    assert set(hard["runs"]) == {"baseline-seed0", "separate-seed0"}
+    assert hard["runs"] == soft["runs"]
+    stages = [stage["name"] for stage in hard["stages"]]
+    assert stages == ["baseline", "gate", "sharp", "soft", "blend"]
+    assert hard["macs_spent"] == sum(stage["macs"] for stage in hard["stages"])
+    assert hard["macs_spent"] > found["baseline-seed0"]["macs_spent"]
+    assert hard["parts"]["baseline"] == {"accuracy": found["baseline-seed0"]["test"]["accuracy"]}
+    assert soft["macs_per_example"]["active"] > hard["macs_per_example"]["active"]
+    assert {stage["epochs"] for stage in hard["stages"]} == {3.0}
+
+
+def test_a_comparison_that_was_killed_ends_as_an_undisturbed_one(
+    undisturbed, tmp_path, monkeypatch
+):
+    """Killed between two rows, then in the middle of one, and continued both times."""
+    config = toy_comparison(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(moe.compare.run, "write_record", _crashing(2, moe.compare.run.write_record))
+        with pytest.raises(Crash):
+            compare(config)
+    assert len(records(tmp_path / "results")) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(StageRun, "_run_loop", _crashing(4, StageRun._run_loop))
+        with pytest.raises(Crash):
+            compare(config)
+    assert not (tmp_path / "runs" / "joint-hard-seed0" / "results.json").exists()
+    assert (tmp_path / "runs" / "joint-hard-seed0" / "checkpoints").exists()
+    assert compare(config) == 0
+    assert records(tmp_path / "results") == records(undisturbed / "results")
+
+
+def _crashing(call: int, function):
+    """`function`, which dies at the given call."""
+    calls = iter(range(1, call + 1))
+
+    def dying(*arguments, **named):
+        if next(calls) == call:
+            raise Crash
+        return function(*arguments, **named)
+
+    return dying
+
+
+def test_rows_that_are_there_are_not_made_again_also_in_another_folder(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    results = tmp_path / "results"
+    shutil.copytree(undisturbed / "results", results)
+    monkeypatch.setattr(moe.compare.run, "train", lambda _: pytest.fail("trained again"))
+    assert compare(toy_comparison(tmp_path / "elsewhere", results=str(results))) == 0
+    assert "separate-soft" in capsys.readouterr().out
+
+
+def test_rows_of_another_comparison_are_refused(undisturbed, tmp_path):
+    config = toy_comparison(tmp_path, results=str(undisturbed / "results"), budget="epochs:4")
+    with pytest.raises(UserError, match=r"row of another comparison: --budget=epochs:4 \(was ep"):
+        compare(config)
+
+
+def test_a_row_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
+    real = moe.compare.run.train
+
+    def train(config):
+        if config.runtime.workdir.endswith("baseline-seed0"):
+            raise UserError("no luck")
+        return real(config)
+
+    monkeypatch.setattr(moe.compare.run, "train", train)
+    config = toy_comparison(tmp_path, arms=("baseline", "wide-hard"), budget="macs:1e6")
+    assert compare(config) == 1
+    assert set(records(tmp_path / "results")) == {"wide-hard-seed0"}
+    assert "baseline-seed0: failed: no luck" in capsys.readouterr().err
+
+
+def test_an_unknown_arm_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--arms=dense: must be among baseline, separate-hard"):
+        compare(toy_comparison(tmp_path, arms=("baseline", "dense")))
+
+
+def test_without_named_groups_only_joint_mixtures_are_compared(tmp_path):
+    config = toy_comparison(tmp_path, arms=("separate-hard",), groups="none:2")
+    with pytest.raises(UserError, match="--arms=separate-hard: must be among baseline, joint-hard"):
+        compare(config)
+
+
+@pytest.mark.slow
+def test_every_arm_under_a_budget_of_epochs(tmp_path):
+    assert compare(toy_comparison(tmp_path, arms=(), seeds=2)) == 0
+    found = records(tmp_path / "results")
+    assert len(found) == 2 * len(ARMS)
+    staged = found["staged-hard-seed0"]
+    assert set(staged["runs"]) == {"parts-seed0", "staged-hard-seed0"}
+    assert [stage["epochs"] for stage in staged["stages"]] == [2.0] * 5 + [1.0]
+    assert found["staged-soft-seed0"]["runs"]["parts-seed0"] == staged["runs"]["parts-seed0"]
+    members = [set(found[f"average-soft-seed{seed}"]["runs"]) for seed in (0, 1)]
+    assert len(members[0] | members[1]) == 2 * found["average-soft-seed0"]["networks"] == 8
+    assert set(found["average-hard-seed0"]["runs"]) < members[0]
+    for row in ("wide-hard", "wide-soft"):
+        mixture = found[row.replace("wide", "joint") + "-seed0"]["macs_per_example"]["active"]
+        control = found[f"{row}-seed0"]["macs_per_example"]["active"]
+        assert control == pytest.approx(mixture, rel=0.02)
+    # Another day: rows of another seed, and nothing else.
+    later = toy_comparison(tmp_path, arms=("baseline",), seed=2)
+    assert compare(later) == 0
+    assert set(records(tmp_path / "results")) == {*found, "baseline-seed2"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["macs:2e8", "seconds:.5"])
+def test_every_arm_has_the_whole_budget_to_itself(tmp_path, budget):
+    arms = ("baseline", "separate-hard", "staged-soft", "joint-hard", "wide-hard")
+    assert compare(toy_comparison(tmp_path, arms=arms, budget=budget)) == 0
+    for name, record in records(tmp_path / "results").items():
+        assert set(record["runs"]) == {name.replace("-hard", "") if "sep" in name else name}
+        if budget.startswith("macs"):
+            assert record["macs_spent"] == pytest.approx(2e8, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_staged_run_of_parts_that_are_there_is_the_one_that_makes_them(tmp_path):
+    """What is reused changes nothing: bit for bit the same answers as without."""
+    config = toy_comparison(tmp_path / "compare", arms=("staged-soft",))
+    assert compare(config) == 0
+    whole = toy_config(
+        tmp_path / "whole", "staged", budget="epochs:3", train_examples=100, tensorboard=False
+    )
+    assert moe.run.train(whole) == 0
+    (row,) = records(tmp_path / "compare" / "results").values()
+    results = json.loads((tmp_path / "whole" / "results.json").read_text())
+    assert row["test"]["nll"] == pytest.approx(results["test"]["nll"], abs=1e-7)
+    assert row["macs_spent"] == results["macs_spent"]

@@ -1,0 +1,96 @@
+"""Against hand-made examples, scipy and plain resampling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from moe.compare.statistics import bootstrap_difference, holm
+
+
+def drawn(seeds, examples, accuracy, stream=0):
+    return np.random.default_rng(stream).random((seeds, examples)) < accuracy
+
+
+def test_the_difference_is_the_mean_over_seeds_and_examples():
+    a = np.array([[1, 1, 0, 1], [1, 0, 0, 1]], bool)
+    b = np.array([[1, 0, 0, 0], [0, 1, 0, 1]], bool)
+    found = bootstrap_difference(a, b)
+    assert found.mean == pytest.approx((3 + 2 - 1 - 2) / 8)
+    assert found.low <= found.mean <= found.high
+    turned = bootstrap_difference(b, a)
+    assert (turned.mean, turned.low, turned.high) == pytest.approx(
+        (-found.mean, -found.high, -found.low), abs=0.05
+    )
+
+
+def test_equal_answers_differ_in_nothing():
+    a = drawn(3, 500, 0.8)
+    assert bootstrap_difference(a, a) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_one_seed_gives_the_interval_over_examples():
+    """A paired difference d has the standard error sqrt(mean d^2 - mean(d)^2) / sqrt(N)."""
+    a, b = drawn(1, 4000, 0.83), drawn(1, 4000, 0.80, stream=1)
+    found = bootstrap_difference(a, b)
+    difference = a.astype(float) - b
+    error = difference.std() / np.sqrt(4000)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert found.mean == pytest.approx(difference.mean())
+
+
+def test_seeds_count_as_much_as_they_differ():
+    """Every example alike at a seed: only the seeds vary, by S / (S - 1) times their variance."""
+    wins = np.array([0, 0, 1, 1, 1])
+    a = np.repeat(wins[:, None], 1000, axis=1).astype(bool)
+    b = np.zeros_like(a)
+    found = bootstrap_difference(a, b, samples=4000)
+    assert found.mean == pytest.approx(0.6)
+    # 0 or 1 a seed, stretched from their mean: the mean of five draws.
+    stretch = np.sqrt(5 / 4)
+    expected = 0.6 + stretch * (np.random.default_rng(0).binomial(5, 0.6, 50_000) / 5 - 0.6)
+    assert (found.low, found.high) == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-9)
+
+
+def test_the_same_as_plain_resampling():
+    """Row by row, column by column, without the short cut over kinds of examples."""
+    a, b = drawn(3, 200, 0.85), drawn(3, 200, 0.75, stream=1)
+    found = bootstrap_difference(a, b, samples=4000)
+    difference = a.astype(float) - b
+    middle = difference.mean(axis=0)
+    difference = middle + np.sqrt(3 / 2) * (difference - middle)
+    rng = np.random.default_rng(0)
+    plain = [
+        difference[rng.integers(3, size=3)][:, rng.integers(200, size=200)].mean()
+        for _ in range(4000)
+    ]
+    assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.006)
+    below = 2 * np.mean(np.array(plain) <= 0)
+    assert found.p_value == pytest.approx(below, abs=0.01)
+
+
+def test_it_says_the_same_every_time():
+    a, b = drawn(3, 300, 0.8), drawn(3, 300, 0.8, stream=1)
+    assert bootstrap_difference(a, b) == bootstrap_difference(a, b)
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls():
+    # Sorted: .01 * 4 = .04, .02 * 3 = .06, .03 * 2 = .06, .5 * 1 = .5
+    assert holm([0.5, 0.01, 0.03, 0.02]) == pytest.approx([0.5, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.04]) == [0.04]
+    assert holm([]) == []
+
+
+@pytest.mark.slow
+def test_three_seeds_cover_the_truth_about_as_often_as_they_say():
+    rng, hits, trials = np.random.default_rng(0), 0, 150
+    for _ in range(trials):
+        ease = rng.random(4000)
+        a, b = (
+            ease + rng.normal(0, 0.1, (3, 4000)) > 0.2 - rng.normal(0, 0.004, (3, 1))
+            for _ in range(2)
+        )
+        found = bootstrap_difference(a, b, samples=1000)
+        hits += found.low <= 0 <= found.high
+    assert 0.9 <= hits / trials <= 1

@@ -1,0 +1,166 @@
+"""From rows to means, choice and verdict."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from rows import make_row, make_rows
+
+from moe.compare.arms import ARMS, controls_of, in_order, mixture_pairs, possible_arms
+from moe.compare.present import comparison_text, grids, verdict
+from moe.compare.record import unpack
+from moe.compare.report import write_files, write_report
+from moe.compare.summary import summarize
+from moe.evaluate.metrics import mcnemar
+from moe.files import write_json
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return make_rows(seeds=2)
+
+
+@pytest.fixture(scope="module")
+def summary(rows):
+    return summarize(rows)
+
+
+def test_every_control_has_what_the_mixture_has():
+    assert controls_of("joint-hard") == ["baseline", "wide-hard", "average-hard", "wide-params"]
+    assert controls_of("staged-soft") == ["baseline", "wide-soft", "average-soft", "wide-params"]
+
+
+def test_mixtures_are_compared_where_one_thing_differs():
+    pairs = mixture_pairs()
+    assert len(pairs) == 9
+    assert ("separate-hard", "joint-hard") in pairs
+    assert ("joint-hard", "joint-soft") in pairs
+    assert ("separate-hard", "joint-soft") not in pairs
+
+
+def test_a_seed_is_finished_before_the_next_but_for_the_dearest_arm():
+    order = in_order(["wide-params", "joint-hard", "baseline"], [0, 1])
+    assert order == [
+        *[("baseline", 0), ("joint-hard", 0), ("baseline", 1), ("joint-hard", 1)],
+        *[("wide-params", 0), ("wide-params", 1)],
+    ]
+    assert possible_arms(named=True) == list(ARMS)
+    assert not any(name[0] == "s" for name in possible_arms(named=False))
+
+
+def test_means_are_over_seeds(summary, rows):
+    mine = [row["test"]["accuracy"] for row in rows if row["arm"] == "joint-soft"]
+    found = summary["arms"]["joint-soft"]["test"]["accuracy"]
+    assert found["mean"] == pytest.approx(np.mean(mine))
+    assert found["deviation"] == pytest.approx(np.std(mine, ddof=1))
+    assert summary["arms"]["joint-soft"]["seeds"] == [0, 1]
+
+
+def test_a_difference_is_that_of_the_rows_at_common_seeds(summary, rows):
+    by = {(row["arm"], row["seed"]): unpack(row["correct"]) for row in rows}
+    (found,) = (c for c in summary["controls"] if (c["a"], c["b"]) == ("joint-soft", "wide-soft"))
+    at = [by["joint-soft", s].mean() - by["wide-soft", s].mean() for s in (0, 1)]
+    assert found["difference"] == pytest.approx(np.mean(at))
+    for seed, test in enumerate(found["mcnemar"]):
+        expected = mcnemar(by["joint-soft", seed], by["wide-soft", seed])
+        assert {key: test[key] for key in expected} == expected
+        assert test["p_holm"] >= test["p_value"]
+
+
+def test_validation_chooses_and_the_test_split_has_no_say():
+    rows = [
+        make_row("separate-hard", 0, 0.70, validation=0.80),
+        make_row("joint-hard", 0, 0.90, validation=0.79),
+    ]
+    assert summarize(rows)["chosen"] == "separate-hard"
+
+
+def test_only_seeds_that_all_mixtures_have_choose():
+    """A mixture that was given more seeds afterwards is not chosen, or dropped, for them."""
+    rows = [
+        make_row("separate-hard", 0, 0.8, validation=0.80),
+        make_row("joint-hard", 0, 0.8, validation=0.79),
+        make_row("joint-hard", 1, 0.8, validation=0.99),
+    ]
+    assert summarize(rows)["chosen"] == "separate-hard"
+
+
+def test_of_equals_the_cheaper_one_is_chosen():
+    rows = [make_row("joint-soft", 0, 0.8), make_row("joint-hard", 0, 0.8)]
+    assert summarize(rows)["chosen"] == "joint-hard"
+
+
+def test_the_words_are_those_of_the_numbers(summary):
+    said = verdict(summary)
+    assert said[0].startswith("Validation chooses joint-soft (mean 86.00 % over seeds 0, 1)")
+    assert "joint-soft is ahead of every control: the gain is the mixture's own." in said
+    (against,) = (line for line in said if line.startswith("Against wide-soft (one network with"))
+    assert "significantly ahead" in against
+    (apart,) = (line for line in said if line.startswith("Mixtures that differ significantly"))
+    assert "separate-soft and joint-soft (-" in apart
+    assert any(line.startswith("Mixtures that are not told apart") for line in said)
+
+
+def test_a_gain_that_a_control_also_has_is_not_the_mixtures():
+    means = {"baseline": 0.78, "joint-hard": 0.85, "wide-hard": 0.85}
+    said = verdict(summarize(make_rows(2, means)))
+    assert any("wide-hard gains as much without experts" in line for line in said)
+    assert any("not significant" in line for line in said)
+
+
+def test_a_loss_is_called_one():
+    means = {"baseline": 0.85, "joint-hard": 0.78}
+    said = verdict(summarize(make_rows(2, means)))
+    assert any("significantly behind" in line for line in said)
+
+
+def test_one_seed_is_said_to_be_one():
+    said = verdict(summarize(make_rows(1, {"baseline": 0.8, "joint-hard": 0.8})))
+    assert any("one seed" in line for line in said)
+
+
+def test_a_queue_that_has_just_begun_has_a_table():
+    text = comparison_text(summarize([make_row("baseline", 0, 0.8)]))
+    assert "baseline" in text
+    assert "nothing to choose yet" in text
+
+
+def test_rows_of_other_test_examples_are_not_paired():
+    rows = make_rows(1, {"baseline": 0.8, "joint-hard": 0.8})
+    rows[0]["correct"]["labels"] = "others"
+    assert summarize(rows)["controls"] == []
+
+
+def test_the_table_has_a_line_an_arm(summary):
+    by_title = {grid.title: grid for grid in grids(summary)}
+    assert [row[0] for row in by_title["Accuracy"].rows] == list(ARMS)
+    for grid in by_title.values():
+        assert all(len(row) == len(grid.header) for row in grid.rows)
+
+
+def test_files_hold_every_row(rows, summary, tmp_path):
+    write_files(tmp_path, rows, summary)
+    assert json.loads((tmp_path / "compare.json").read_text()) == json.loads(json.dumps(summary))
+    lines = list(csv.DictReader((tmp_path / "compare.csv").open()))
+    assert len(lines) == len(rows)
+    assert {(line["arm"], line["seed"]) for line in lines} == {
+        (row["arm"], str(row["seed"])) for row in rows
+    }
+
+
+def test_the_report_says_what_was_found(summary, tmp_path):
+    text = write_report(tmp_path, summary, "python train.py --mode=compare").read_text()
+    assert "the gain is the mixture&#39;s own" in text
+    assert "python train.py --mode=compare" in text
+    figures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert figures == {
+        *("accuracy_training_time", "accuracy_run_macs", "accuracy_macs_spent", "differences")
+    }
+    assert text.count("data:image/png") == 4
+
+
+def test_a_summary_is_plain_json(summary, tmp_path):
+    write_json(tmp_path / "x.json", summary)
