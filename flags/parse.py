@@ -12,6 +12,7 @@ from absl import flags
 from flags.define import eval_flags, train_flags
 from moe.config import SECTIONS, BenchmarkConfig, Config, EvalConfig, ignored_losses
 from moe.errors import UserError, warn
+from moe.train.signals import StopTraining, stop_on_signals
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -45,15 +46,19 @@ def parse_eval(argv: Sequence[str]) -> EvalConfig:
 
 
 def run_program(main: Callable[[], int]) -> int:
-    """Runs a program: a `UserError` becomes one line on stderr and exit code 2."""
+    """Runs a program: a `UserError` becomes one line on stderr and exit code 2.
+
+    Ctrl-C and SIGTERM become one line, and exit code 130 and 143.
+    """
     try:
-        return main()
+        with stop_on_signals() as stop, stop.at_once():
+            return main()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    except StopTraining as stopped:
+        print(f"stopped ({stopped}); give the same command again", file=sys.stderr)
+        return stopped.exit_code
 
 
 _TRAIN_EXAMPLES = """\

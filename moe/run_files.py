@@ -101,6 +101,7 @@ class _Stored(TypedDict):
     class_weights: NotRequired[dict[str, float]]
     data: NotRequired[StoredData]
     initial: NotRequired[dict[str, str]]
+    threads: NotRequired[int]
 
 
 class StoredRun(NamedTuple):
@@ -113,6 +114,7 @@ class StoredRun(NamedTuple):
       class_weights: the weight of each class; empty where all count the same.
       data: what it relies on in its data.
       initial: for each part that did not start at random, the `RUN:PART` it started from.
+      threads: how many an operation could use.
     """
 
     config: Config
@@ -121,6 +123,7 @@ class StoredRun(NamedTuple):
     class_weights: dict[str, float] | None = None
     data: StoredData | None = None
     initial: dict[str, str] | None = None
+    threads: int | None = None
 
 
 def read_results(workdir: pathlib.Path) -> Results:
@@ -146,8 +149,8 @@ def read_run(workdir: pathlib.Path) -> StoredRun:
         config = Config.from_dict(stored["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    optional = (stored.get(name) for name in ("groups", "class_weights", "data", "initial"))
-    return StoredRun(config, stored["precision"], *optional)
+    names = ("groups", "class_weights", "data", "initial", "threads")
+    return StoredRun(config, stored["precision"], *map(stored.get, names))
 
 
 def _read(path: pathlib.Path, kind: type) -> Any:

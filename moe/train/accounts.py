@@ -49,6 +49,10 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
         },
         "macs_per_example": {"total": sum(c.macs for c in costs.values()), "active": active.macs},
         "macs_spent": sum(stage["macs"] for stage in finished),
+        **{
+            name: sum(stage[name] for stage in finished)
+            for name in ("skipped", "overflows", "rollbacks")
+        },
         "throughput": _throughput(context, finished, flops),
     }
 
