@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`, as in `moe.typed`.
 
+import math
 import pathlib
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -9,6 +10,9 @@ from moe.config import PRECISIONS, Config
 from moe.errors import UserError
 from moe.files import read_json
 from moe.typed import check
+
+_MOST_FEATURES = 2**28
+"""Of one example: an image of 9,000 x 9,000."""
 
 
 class Scores(TypedDict):
@@ -145,6 +149,10 @@ def read_run(workdir: pathlib.Path) -> StoredRun:
     stored = _read(path, _Stored)
     if stored["precision"] not in PRECISIONS:
         raise UserError(f"{path}: is damaged (precision is {stored['precision']!r:.40}).")
+    shape = stored.get("data", {}).get("input_shape", [1])
+    if min(shape, default=1) < 1 or math.prod(shape) > _MOST_FEATURES:
+        # The first layer of a network would be as large.
+        raise UserError(f"{path}: is damaged (an example has the shape {shape}).")
     try:
         config = Config.from_dict(stored["config"])
     except UserError as error:

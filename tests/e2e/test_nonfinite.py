@@ -121,7 +121,9 @@ def test_going_back_for_ever_leads_nowhere(toy, tmp_path, poison):
     config = toy_config(tmp_path, "baseline", on_nonfinite="rollback", batch_size=100)
     with pytest.raises(UserError, match=r"also at 0\.03125 times the learning rate; lower"):
         run.train(config)
-    assert CheckpointStore(tmp_path / "checkpoints").newest().number == 0
+    saved = CheckpointStore(tmp_path / "checkpoints").newest()
+    assert (saved.progress["rate"], saved.progress["rollbacks"]) == (1, 0)
+    _assert_finite(tmp_path / "checkpoints")
 
 
 def test_weights_that_an_update_blew_up_are_never_saved(toy, monkeypatch, tmp_path):

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # the draw of an expert included.
 FLAGS = (
     "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
-    "--learning_rate=0.05 --balance_loss=0.1 --steps=20 --noreport"
+    "--learning_rate=0.05 --balance_loss=0.1 --steps=50 --noreport"
 )
 
 
@@ -80,9 +80,22 @@ def alone(tmp_path_factory) -> pathlib.Path:
 def test_two_replicas_equal_one_device(alone, tmp_path, case):
     answer = _python("train.py", *_flags(tmp_path, case), "--cpu_replicas=2")
     assert answer.returncode == 0, answer.stderr
+    _assert_close(alone / case, tmp_path / case)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_fewer_replicas(alone, tmp_path):
+    for flags in (["--steps=20", "--cpu_replicas=2"], []):
+        answer = _python("train.py", *_flags(tmp_path, "hard"), *flags)
+        assert answer.returncode == 0, answer.stderr
+    assert "continuing from step 20" in answer.stderr
+    _assert_close(alone / "hard", tmp_path / "hard")
+
+
+def _assert_close(*runs: pathlib.Path) -> None:
     weights = []
-    for folder in (alone, tmp_path):
-        reader = tf.train.load_checkpoint(str(folder / case / "best" / "ckpt-1"))
+    for workdir in runs:
+        reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
         names = sorted(n for n in reader.get_variable_to_shape_map() if n.endswith("VALUE"))
         weights.append([reader.get_tensor(name) for name in names])
     for one, two in zip(*weights, strict=True):

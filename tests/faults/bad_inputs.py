@@ -222,7 +222,7 @@ CASES = {
     "csv other label": Case("w", "--dataset=csv:table.csv?label=w", _table()),
     "csv text": Case("line 42", "--dataset=csv:table.csv?label=y", _table("five,1,a")),
     "csv nan": Case(
-        "no number in it",
+        "column 'x' is empty",
         "--dataset=csv:t.csv?label=y",
         _write("t.csv", "x,y\n" + "nan,a\nnan,b\n" * 9),
     ),
