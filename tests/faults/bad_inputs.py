@@ -28,6 +28,8 @@ from PIL import Image
 from tests.faults import record, warm
 
 _SECONDS = 20
+_PATIENCE = 180
+"""On a machine that others use too: what counts are the seconds that a program computes."""
 _SHORT = [
     *("--dataset=digits", "--groups=none:3", "--nobaseline", "--noreport", "--notensorboard"),
     *("--gate_backbone=mlp-4", "--expert_backbone=mlp-4", "--steps=4", "--precision=float32"),
@@ -364,11 +366,13 @@ def try_case(name: str, finished: pathlib.Path, folder: pathlib.Path) -> list[st
     flags = case.flags if isinstance(case.flags, list) else [*_SHORT, *case.flags.split()]
     notes = folder.with_name(f"{folder.name}-notes")
     try:
-        ended = warm.run(flags, notes, _SECONDS, program=case.program, folder=folder)
+        ended = warm.run(flags, notes, _PATIENCE, program=case.program, folder=folder)
     except TimeoutError as error:
         return [f"{name}: {error}"]
     lines = [line for line in ended.err.splitlines() if not line.startswith("warning: ")]
     faults = []
+    if ended.cpu_seconds > _SECONDS:
+        faults.append(f"{name}: took {ended.cpu_seconds:.0f} s of computing")
     if ended.code != 2:
         faults.append(f"{name}: exit code {ended.code}")
     if len(lines) != 1 or not lines[0].startswith("error: ") or "Traceback" in ended.err:

@@ -23,6 +23,8 @@ from PIL import Image
 from tests.faults import record, runs, warm
 
 _SECONDS = 20
+_PATIENCE = 180
+"""On a machine that others use too: what counts are the seconds that a program computes."""
 _SMALL = [
     *("--noreport", "--steps=2", "--gpus=0", "--precision=float32", "--batch_size=8"),
     *("--gate_backbone=mlp-4", "--expert_backbone=mlp-4", "--baseline_backbone=mlp-4"),
@@ -119,6 +121,8 @@ def command_line(rng: random.Random) -> tuple[str, list[str]]:
     program = rng.choices(["train", "eval"], [5, 1])[0]
     values = _TRAINING if program == "train" else _EVALUATION
     given = {"dataset": "digits", "groups": "none:3", "workdir": "new"}
+    if rng.random() < 0.7:
+        given["baseline"] = "false"
     if program == "eval":
         given = {"workdir": "run", "report": "false"}
     is_wild = rng.random() < 0.35
@@ -160,6 +164,8 @@ def _check(program: str, ended: warm.Ended, folder: pathlib.Path, before: dict[s
     lines = [line for line in ended.err.splitlines() if not line.startswith("warning: ")]
     if "Traceback" in ended.err + ended.out:
         return ended.err[-800:]
+    if ended.cpu_seconds > _SECONDS:
+        return f"took {ended.cpu_seconds:.0f} s of computing"
     if ended.code == 2:
         if not lines or not lines[-1].startswith("error: "):
             return f"exit code 2, and says {ended.err[-300:]!r}"
@@ -192,18 +198,18 @@ def main() -> int:
     rng = random.Random(options.seed)
     faults: list[str] = []
     codes: dict[int, int] = {}
-    longest = 0.0
+    longest = most = 0.0
     for number in range(options.count):
         program, flags = command_line(rng)
         place = folder / "place"
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(origin, place)
         try:
-            ended = warm.run(flags, folder / "notes", _SECONDS, program=program, folder=place)
+            ended = warm.run(flags, folder / "notes", _PATIENCE, program=program, folder=place)
         except TimeoutError as error:
             faults.append(f"{number}: {program}.py {' '.join(flags)}: {error}")
             continue
-        longest = max(longest, ended.seconds)
+        longest, most = max(longest, ended.seconds), max(most, ended.cpu_seconds)
         codes[ended.code] = codes.get(ended.code, 0) + 1
         wrong = _check(program, ended, place, before)
         if wrong:
@@ -214,6 +220,7 @@ def main() -> int:
         "valid_ones_that_ran": codes.get(0, 0),
         "refused_with_exit_code_2": codes.get(2, 0),
         "longest_seconds": round(longest, 1),
+        "most_cpu_seconds": round(most, 1),
     }
     with contextlib.suppress(OSError):
         shutil.rmtree(folder / "place")

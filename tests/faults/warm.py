@@ -31,12 +31,14 @@ class Ended(NamedTuple):
       code: its exit code; minus the number of the signal that ended it.
       out, err: what it wrote.
       seconds: how long it lived.
+      cpu_seconds: how long it computed, of all threads together.
     """
 
     code: int
     out: str
     err: str
     seconds: float
+    cpu_seconds: float
 
     def from_step(self) -> int | None:
         """The step from which it said it goes on."""
@@ -73,13 +75,14 @@ class Child:
         self._notes = notes
         self._started = time.monotonic()
         self._status: int | None = None
+        self._cpu_seconds = 0.0
 
     def is_over(self) -> bool:
         """Whether it has ended."""
         if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
-                self._status = status
+                self._status, self._cpu_seconds = status, used.ru_utime + used.ru_stime
         return self._status is not None
 
     def send(self, number: int) -> None:
@@ -109,6 +112,7 @@ class Child:
             (self._notes / "out").read_text(errors="replace"),
             self.said(),
             time.monotonic() - self._started,
+            self._cpu_seconds,
         )
 
 
