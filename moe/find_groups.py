@@ -14,6 +14,7 @@ from moe.discovery import agreement, as_members, cluster_classes, confusion_affi
 from moe.errors import UserError
 from moe.evaluate import summary
 from moe.files import choose_workdir, is_there, write_json
+from moe.provenance import provenance
 from moe.run import train
 from moe.train.devices import choose_strategy, on_one_device
 from moe.trained import find_run, restore_best
@@ -104,6 +105,7 @@ def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
         "found": found,
         "named": {group: list(names) for group, names in named.items()} if named else None,
         "agreement": agreement(found, named) if named else None,
+        **provenance(),
     }
 
 

@@ -176,8 +176,15 @@ def _experts(evaluation: Mapping[str, Any], routing: str) -> Table:
 
 
 def _networks(evaluation: Mapping[str, Any]) -> Table:
+    experts = {f"expert_{e}": name for e, name in enumerate(evaluation["groups"])}
+    experts = {part: name for part, name in experts.items() if name != part}
+    experts |= {part.replace("expert", "combiner"): name for part, name in experts.items()}
     rows = [
-        (name, f"{part['parameters']:,}", f"{part['macs']:,}")
-        for name, part in evaluation["architecture"]["parts"].items()
+        (
+            f"{part} ({experts[part]})" if part in experts else part,
+            f"{cost['parameters']:,}",
+            f"{cost['macs']:,}",
+        )
+        for part, cost in evaluation["architecture"]["parts"].items()
     ]
     return Table("Networks", ("network", "parameters", "MACs an example"), rows)

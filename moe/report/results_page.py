@@ -29,6 +29,14 @@ which a finished run wrote. Selected on validation, evaluated once on the test s
 per cent; where there are several seeds, mean ± standard deviation over them.
 """
 
+_DISCOVERY = """\
+## Groups found
+
+`--groups=auto:K` clusters what a baseline confuses on the validation split, see
+[concepts.md](concepts.md). Compared with the groups that the data set names: adjusted Rand index
+and normalised mutual information over classes, 1 where the two are the same partition.
+"""
+
 _SPEED = """\
 ## Speed
 
@@ -46,9 +54,14 @@ def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
 
 
 def whole_page(folder: pathlib.Path) -> str:
-    """Everything that is published in `folder`: runs, evaluations of some of them, benchmarks."""
+    """All that is published in `folder`: runs, evaluations of some, groups found, benchmarks."""
     blocks = [results_page(load_results(folder))]
-    for kind, section in (("evaluations", evaluations_section), ("benchmarks", speed_section)):
+    sections = {
+        "evaluations": evaluations_section,
+        "discovery": discovery_section,
+        "benchmarks": speed_section,
+    }
+    for kind, section in sections.items():
         found = {path.stem: read_json(path) for path in sorted((folder / kind).glob("*.json"))}
         if found:
             blocks.append(section(found))
@@ -96,6 +109,36 @@ def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(blocks)
 
 
+def discovery_section(discoveries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The partitions of classes that `--groups=auto:K` found, a row a baseline."""
+    header = ["name", "dataset", "seed", "baseline, validation", "found", "named", "ARI", "NMI"]
+    rows = [
+        [
+            name,
+            found["dataset"],
+            str(found["seed"]),
+            f"{100 * found['validation_accuracy']:.2f}",
+            _partition(found["found"]),
+            _partition(found["named"]),
+            _agreement(found, "adjusted_rand_index"),
+            _agreement(found, "normalized_mutual_information"),
+        ]
+        for name, found in discoveries.items()
+    ]
+    origins = [_origin(f"**{name}**", found) for name, found in discoveries.items()]
+    return "\n".join([_DISCOVERY, _table(header, rows), *origins]) + "\n"
+
+
+def _partition(groups: Mapping[str, Sequence[str]] | None) -> str:
+    if groups is None:
+        return "-"
+    return "; ".join(f"{name}: {', '.join(classes)}" for name, classes in groups.items())
+
+
+def _agreement(found: Mapping[str, Any], measure: str) -> str:
+    return f"{found['agreement'][measure]:.3f}" if found["agreement"] else "-"
+
+
 def speed_section(benchmarks: Mapping[str, Mapping[str, Any]]) -> str:
     """What `--mode=benchmark` found, a table a benchmark."""
     blocks = [_SPEED]
@@ -124,7 +167,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
     experts = list(dict.fromkeys(name for runs in named for name in runs[0]["groups"]))
     header = ["run", "mode", "routing", "seeds", "mixture", "NLL", "ECE", "baseline", "gate"]
     header += [f"expert {name}" for name in experts]
-    header.append("NMI of expert and group")
+    header += ["NMI of expert and group", "dead experts, %"]
 
     def row(name: str, runs: Sequence[Results]) -> list[str]:
         def part(*keys: str) -> str:
@@ -142,6 +185,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
             part("gate"),
             *(part("experts", expert) for expert in experts),
             _spread(runs, lambda run: run["routing_metrics"].get(_AGREEMENT), 1, 3),
+            _spread(runs, lambda run: run["routing_metrics"].get("dead_experts"), 100, 0),
         ]
 
     return _table(header, [row(name, runs) for name, runs in results.items()])

@@ -58,9 +58,17 @@ def many(monkeypatch):
     monkeypatch.setitem(registry._GENERATED, "toy", lambda: source)
 
 
-def test_an_export_answers_like_an_evaluation(many, tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("hard", "balanced"),
+        pytest.param(("soft", "group", "noisy", "choosing"), marks=pytest.mark.slow),
+    ],
+)
+def test_an_export_answers_like_an_evaluation(many, tmp_path, names):
+    runs = {name: RUNS[name] for name in names}
     folders = []
-    for name, flags in RUNS.items():
+    for name, flags in runs.items():
         workdir = untrained_run(tmp_path / name, **flags)
         folders.append(export_run(workdir))
         assert evaluate(EvalConfig(workdir=str(workdir), precision="float32")) == 0
@@ -73,7 +81,7 @@ def test_an_export_answers_like_an_evaluation(many, tmp_path):
     def read(name, column, dtype=tf.int32):
         return tf.io.parse_tensor((tmp_path / name / column).read_bytes(), dtype).numpy()
 
-    for name, flags in RUNS.items():
+    for name, flags in runs.items():
         routing = flags.get("routing", "soft")
         assert [c.decode() for c in read(name, "classes", tf.string)] == list(CLASSES)
         experts = ["expert_0", "expert_1", "expert_2"] if "groups" in flags else ["sharp", "soft"]

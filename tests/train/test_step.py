@@ -123,7 +123,10 @@ def test_a_step_is_gradient_descent_on_the_mean_loss():
         np.testing.assert_array_equal(found, before.numpy())
 
 
-@pytest.mark.parametrize("slices", [2, 3, 12])
+_SLICES = [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(12, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("slices", _SLICES)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_a_batch_in_slices_is_the_whole_batch(kind, slices):
     whole, in_slices = _step(kind), _step(kind, accumulate=slices)
