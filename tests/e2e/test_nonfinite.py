@@ -116,6 +116,7 @@ def test_it_goes_back_to_the_last_checkpoint_at_half_the_rate(toy, tmp_path, poi
     _assert_finite(tmp_path / "best")
 
 
+@pytest.mark.slow
 def test_going_back_for_ever_leads_nowhere(toy, tmp_path, poison):
     poison(7, times=99)
     config = toy_config(tmp_path, "baseline", on_nonfinite="rollback", batch_size=100)
