@@ -330,6 +330,11 @@ def _runtime(values: flags.FlagValues) -> None:
         "Steps on the device between two looks of Python. Default: about a second's worth.",
     )
     define.boolean("jit_compile", "Compile loss and gradients with XLA. Default: no.")
+    define.boolean(
+        "deterministic",
+        "Have every operation give the same bits each time, on GPUs too: the same command then "
+        "gives the same weights, where the number of threads is the same. Slower on GPUs.",
+    )
     define.boolean("profile", "Profile one loop for TensorBoard, into WORKDIR/tensorboard.")
     define.boolean(
         "tensorboard", "Write the metrics for TensorBoard too, into WORKDIR/tensorboard."
@@ -339,6 +344,12 @@ def _runtime(values: flags.FlagValues) -> None:
         "on_unhealthy",
         "warn or stop, when a mixture in training collapses, has a dead expert, a gate that is "
         "sure of nothing that matters, or experts that mend no error of the baseline.",
+    )
+    define.string(
+        "on_nonfinite",
+        "What to do where a loss or a gradient is not finite; the step itself changes nothing. "
+        "stop: end with an error. skip: go on with the next step. rollback: go back to the last "
+        "checkpoint and on at half the learning rate.",
     )
     define.float("checkpoint_seconds", "Longest time between checkpoints.")
     define.integer("checkpoint_steps", "Also save every N steps; 0: no.")

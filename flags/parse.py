@@ -19,6 +19,7 @@ from moe.config import (
     ignored_losses,
 )
 from moe.errors import UserError, warn
+from moe.train.signals import StopTraining, stop_on_signals
 
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
@@ -58,15 +59,19 @@ def parse_eval(argv: Sequence[str]) -> EvalConfig:
 
 
 def run_program(main: Callable[[], int]) -> int:
-    """Runs a program: a `UserError` becomes one line on stderr and exit code 2."""
+    """Runs a program: a `UserError` becomes one line on stderr and exit code 2.
+
+    Ctrl-C and SIGTERM become one line, and exit code 130 and 143.
+    """
     try:
-        return main()
+        with stop_on_signals() as stop, stop.at_once():
+            return main()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    except StopTraining as stopped:
+        print(f"stopped ({stopped}); give the same command again", file=sys.stderr)
+        return stopped.exit_code
 
 
 _TRAIN_EXAMPLES = """\

@@ -45,6 +45,7 @@ TEST_TIME_AUGMENTATIONS = ("none", "flip")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")
 ON_UNHEALTHY = ("warn", "stop")
+ON_NONFINITE = ("stop", "skip", "rollback")
 _TEMPERATURES = (1e-6, 1e6)
 """Of the gate: its logits divided by one of these stay finite, and apart, in float32."""
 
@@ -144,10 +145,12 @@ class RuntimeConfig:
     precision: str = _free("auto")
     steps_per_loop: int | None = _free(None)
     jit_compile: bool | None = _free(None)
+    deterministic: bool = _free(False)
     profile: bool = _free(False)
     tensorboard: bool = _free(True)
     report: bool | None = _free(None)
     on_unhealthy: str = _free("warn")
+    on_nonfinite: str = _free("stop")
     checkpoint_seconds: float = _free(60.0)
     checkpoint_steps: int = _free(0)
     keep: int = _free(2)
@@ -375,6 +378,7 @@ def validate(config: Config) -> None:
     _one_of("monitor", train.monitor, MONITORS)
     _one_of("tta", model.tta, TEST_TIME_AUGMENTATIONS)
     _one_of("on_unhealthy", runtime.on_unhealthy, ON_UNHEALTHY)
+    _one_of("on_nonfinite", runtime.on_nonfinite, ON_NONFINITE)
     if model.boost is not None:
         _one_of("boost", model.boost, BOOSTS)
     if data.augment is not None:

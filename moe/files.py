@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from moe.errors import UserError
+from moe.errors import UserError, warn
 
 
 def choose_workdir(asked: str | None, kind: str) -> pathlib.Path:
@@ -42,6 +43,51 @@ def make_workdir(workdir: pathlib.Path) -> None:
         raise UserError(f"--workdir={workdir}: is not writable.")
 
 
+@contextlib.contextmanager
+def alone_in(workdir: pathlib.Path) -> Iterator[None]:
+    """While open, no other process may open this for the same folder.
+
+    The lock is the kernel's: it ends with the process, whatever ends that.
+
+    Raises:
+      UserError: another process has it, or the folder takes no file.
+    """
+    try:
+        # Not through a link: the file is written to.
+        opened = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: is not writable ({error.strerror}).") from error
+    with open(opened, "r+", encoding="utf-8", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"--workdir={workdir}: process {file.read(20).strip() or 'unknown'} is training in "
+                "it; wait for it, end it, or use another --workdir."
+            ) from error
+        except OSError as error:  # some network file systems have no locks
+            warn(f"--workdir={workdir}: cannot be locked ({error.strerror}).")
+        with contextlib.suppress(OSError):  # a full disk will be noticed elsewhere
+            os.truncate(opened, 0)
+            os.write(opened, str(os.getpid()).encode())
+        yield
+
+
+def sweep(folder: pathlib.Path) -> None:
+    """Removes what `write_whole` and `whole_folder` left in a folder when they were killed."""
+    for path in folder.glob(".*.old"):
+        place = path.with_name(path.name[1:-4])
+        if is_there(place):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.replace(path, place)
+    for path in folder.glob(".*.tmp"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
 def write_whole(path: pathlib.Path, content: bytes) -> None:
     """Writes a file whole or not at all: beside its place first, then moved there.
 
@@ -54,9 +100,10 @@ def write_whole(path: pathlib.Path, content: bytes) -> None:
         aside.write_bytes(content)
         os.replace(aside, path)
     except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
+    finally:
         with contextlib.suppress(OSError):
             aside.unlink()
-        raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 @contextlib.contextmanager

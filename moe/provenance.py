@@ -21,10 +21,13 @@ def command_line() -> str:
     return _command("python", pathlib.Path(sys.argv[0]).name, *sys.argv[1:])
 
 
-def continue_command(workdir: pathlib.Path) -> str:
-    """The command that continues the run in `workdir` from here, also where that was not named."""
+def continue_command(workdir: pathlib.Path | None) -> str:
+    """The command that continues the run in `workdir` from here, also where that was not named.
+
+    None: the run has no folder yet.
+    """
     flags = sys.argv[1:]
-    if not any(flag.startswith(("--workdir", "-workdir")) for flag in flags):
+    if workdir and not any(flag.startswith(("--workdir", "-workdir")) for flag in flags):
         flags = [*flags, f"--workdir={workdir}"]
     return _command(_python(), sys.argv[0], *flags)
 

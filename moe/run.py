@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import pathlib
 import shutil
-import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from moe.evaluate.examine import architecture, asking, examine, header
 from moe.evaluate.predict import predict_dense
 from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
-from moe.files import choose_workdir, is_there, make_workdir, write_json
+from moe.files import alone_in, choose_workdir, is_there, make_workdir, sweep, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import check_replicas
@@ -33,11 +35,11 @@ from moe.train.accounts import accounts
 from moe.train.budget import allot
 from moe.train.checkpoint import CheckpointStore
 from moe.train.context import Context, Data
-from moe.train.devices import choose_strategy
+from moe.train.devices import choose_strategy, compute_deterministically, threads
 from moe.train.meter import Meter
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter, Silent
-from moe.train.signals import StopTraining, stop_on_signals
+from moe.train.signals import StopRequest, StopTraining, stop_on_signals
 from moe.train.stages import Stage, check_examples, leave_out, parts_of, stages_of
 from moe.train.state import model_variables
 from moe.train.team import Workers, make_team
@@ -61,6 +63,25 @@ class Finding(NamedTuple):
     test: Split
 
 
+class Ready(NamedTuple):
+    """A run that may train: whatever can be refused is behind it, and the folder is its own.
+
+    Attributes:
+      workspace: its data.
+      context, stages: for `train_stages`.
+      workdir: its folder.
+      facts: what `provenance` says.
+      wants_report: whether it ends with one.
+    """
+
+    workspace: Workspace
+    context: Context
+    stages: list[Stage]
+    workdir: pathlib.Path
+    facts: dict[str, Any]
+    wants_report: bool
+
+
 def train(
     config: Config,
     *,
@@ -81,7 +102,49 @@ def train(
     Raises:
       UserError: something the user can mend.
     """
+    say, again = functools.partial(print, file=sys.stderr, flush=True), continue_command(part_of)
+    with contextlib.ExitStack() as held, stop_on_signals() as stop:
+        try:
+            with stop.at_once():
+                ready = _prepare(config, found_groups, stop, held)
+            if ready is None:
+                return 0
+            say, again = ready.context.reporter.say, continue_command(part_of or ready.workdir)
+            finished = train_stages(ready.context, ready.stages)
+            with stop.at_once():
+                _finish(ready, finished, evaluates=part_of is None)
+            return 0
+        except StopTraining as stopped:
+            say(f"stopped ({stopped}); continue with: {again}")
+            return stopped.exit_code
+        except tf.errors.UnavailableError as error:
+            raise UserError(
+                "another worker is gone; start all of them again to go on from the last checkpoint."
+            ) from error
+
+
+def _prepare(
+    config: Config,
+    found_groups: Mapping[str, Sequence[str]] | None,
+    stop: StopRequest,
+    held: contextlib.ExitStack,
+) -> Ready | None:
+    """Opens the data, builds the networks and takes the folder.
+
+    Args:
+      config, found_groups: as in `train`.
+      stop: heard while training.
+      held: what is to be given back at the end.
+
+    Returns:
+      None: the run was finished before, and its table is printed.
+
+    Raises:
+      UserError: something the user can mend.
+    """
     meter = Meter()
+    if config.runtime.deterministic:
+        compute_deterministically(config.train.seed)
     strategy = choose_strategy(config.runtime)
     precision = choose_precision(config.runtime.precision)
     with meter.preparing():
@@ -93,7 +156,7 @@ def train(
         _hand_over(read_results(workdir), workdir, config.runtime.export and is_chief)
         if is_there(workdir / REPORT):
             print(f"report: {workdir / REPORT}")
-        return 0
+        return None
     wants_report = report_wanted(config.runtime.report)
     mixture = workspace.build(strategy, precision.policy)
     stages = stages_of(config, workspace.groups, list(mixture.parts()))
@@ -120,12 +183,16 @@ def train(
             f"--budget={config.train.budget}: several workers have no clock in common; use a "
             "budget of epochs or macs."
         )
-    # From here on the folder belongs to this run: whatever can be refused was refused before.
     facts = provenance()
-    begun_before = is_there(workdir / "config.json")
+    store = CheckpointStore(workdir / "checkpoints", config.runtime.keep)
+    begun_before, never_saved = is_there(workdir / "config.json"), store.newest() is None
+    # From here on the folder belongs to this run: whatever can be refused was refused before.
     if team.is_chief:
+        make_workdir(workdir)
+        held.enter_context(alone_in(workdir))
         _begin(workspace, workdir, precision.policy, longer, facts | {"initial": initial})
     reporter = _reporter(workspace, workdir) if team.is_chief else Silent()
+    held.callback(reporter.end_epoch)
     reporter.say(
         f"{config.mode} on {workspace.source.name}: {len(workspace.train):,} training and "
         f"{len(workspace.validation):,} validation examples; {facts['device']}; "
@@ -136,56 +203,51 @@ def train(
     if initial:
         sources = ", ".join(f"{part} from {source}" for part, source in initial.items())
         reporter.say(f"starts with weights of other runs: {sources}")
-    store = CheckpointStore(workdir / "checkpoints", config.runtime.keep)
-    if begun_before and store.newest() is None:
-        reporter.say("this run was begun before but never saved: starting from step 0")
+    if never_saved:
+        unsaved = "this run was begun before but never saved: " if begun_before else ""
+        reporter.say(f"{unsaved}starting from step 0")
     for part, model in mixture.parts().items():
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
-    again = continue_command(part_of or workdir)
-    with stop_on_signals() as stop:
-        context = Context(
-            config,
-            precision.policy,
-            mixture,
-            workspace.groups,
-            Data(workspace.train, workspace.validation),
-            strategy,
-            team,
-            store,
-            reporter,
-            stop,
-            meter,
-            workdir / "tensorboard" if config.runtime.profile else None,
-        )
-        try:
-            finished = train_stages(context, stages)
-            stop.check()
-        except StopTraining as stopped:
-            reporter.end_epoch()
-            reporter.say(f"stopped ({stopped}); continue with: {again}")
-            return stopped.exit_code
-        except tf.errors.UnavailableError as error:
-            raise UserError(
-                "another worker is gone; start all of them again to go on from the last checkpoint."
-            ) from error
-    if team.is_chief:
+    context = Context(
+        config,
+        precision.policy,
+        mixture,
+        workspace.groups,
+        Data(workspace.train, workspace.validation),
+        strategy,
+        team,
+        store,
+        reporter,
+        stop,
+        meter,
+        workdir / "tensorboard" if config.runtime.profile else None,
+    )
+    return Ready(workspace, context, stages, workdir, facts, wants_report)
+
+
+def _finish(ready: Ready, finished: list[dict[str, Any]], evaluates: bool) -> None:
+    """Keeps the best weights, evaluates them and writes down what was found.
+
+    Args:
+      ready: the run.
+      finished: one record a stage.
+      evaluates: False: the weights are all that is asked for.
+    """
+    _, context, stages, workdir, facts, wants_report = ready
+    is_chief = context.team.is_chief
+    if is_chief:
         _keep_best(context, parts_of(stages), workdir)
-    if team.is_chief and part_of is None:
-        try:
-            found = _conclude(context, workspace, stages, finished, workdir)
-        except KeyboardInterrupt:
-            reporter.say(f"stopped; evaluate it with: {again}")
-            return 128 + signal.SIGINT
+    if is_chief and evaluates:
+        found = _conclude(context, ready.workspace, stages, finished, workdir)
         write_json(workdir / "evaluation.json", found.evaluation | facts)
         write_json(workdir / "results.json", found.results | facts)
-    team.agree(0, stop=False)  # nobody leaves before the chief has written everything
-    reporter.close()
-    if team.is_chief and part_of is None:
-        _hand_over(found.results | facts, workdir, config.runtime.export)
+    context.team.agree(0, stop=False)  # nobody leaves before the chief has written everything
+    context.reporter.close()
+    if is_chief and evaluates:
+        _hand_over(found.results | facts, workdir, context.config.runtime.export)
         if wants_report:
             print(f"report: {write_report(workdir, found.test.examples.features)}")
-    return 0
 
 
 def _noted_groups(workdir: str | None) -> Mapping[str, Sequence[str]] | None:
@@ -210,12 +272,14 @@ def _begin(
     longer: bool,
     facts: Mapping[str, Any],
 ) -> None:
-    """Makes the folder and notes down what the run is.
+    """Tidies up after a start that was killed, and notes down what the run is.
 
     Raises:
-      UserError: the folder cannot be made or written to.
+      UserError: the folder cannot be written to.
     """
-    make_workdir(workdir)
+    for folder in (workdir, workdir / "figures"):
+        sweep(folder)
+    CheckpointStore(workdir / "best").sweep()
     if longer:
         _forget_outcome(workdir)
     write_json(
@@ -289,6 +353,11 @@ def _open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool
         warn(
             f"--workdir={workdir} was begun in {stored.precision} and goes on in {policy}: "
             "not bit for bit what an unchanged run would give."
+        )
+    if stored.threads not in (None, threads()):
+        warn(
+            f"--workdir={workdir} was begun on {stored.threads} threads and goes on with "
+            f"{threads()}: sums may be rounded differently."
         )
     longer = (old.train.epochs, old.train.steps) != (config.train.epochs, config.train.steps)
     saved = CheckpointStore(workdir / "checkpoints").newest() if longer else None

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`, as in `moe.typed`.
 
+import math
 import pathlib
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -9,6 +10,9 @@ from moe.config import PRECISIONS, Config
 from moe.errors import UserError
 from moe.files import read_json
 from moe.typed import check
+
+_MOST_FEATURES = 2**28
+"""Of one example: an image of 9,000 x 9,000."""
 
 
 class Scores(TypedDict):
@@ -101,6 +105,7 @@ class _Stored(TypedDict):
     class_weights: NotRequired[dict[str, float]]
     data: NotRequired[StoredData]
     initial: NotRequired[dict[str, str]]
+    threads: NotRequired[int]
 
 
 class StoredRun(NamedTuple):
@@ -113,6 +118,7 @@ class StoredRun(NamedTuple):
       class_weights: the weight of each class; empty where all count the same.
       data: what it relies on in its data.
       initial: for each part that did not start at random, the `RUN:PART` it started from.
+      threads: how many an operation could use.
     """
 
     config: Config
@@ -121,6 +127,7 @@ class StoredRun(NamedTuple):
     class_weights: dict[str, float] | None = None
     data: StoredData | None = None
     initial: dict[str, str] | None = None
+    threads: int | None = None
 
 
 def read_results(workdir: pathlib.Path) -> Results:
@@ -142,12 +149,16 @@ def read_run(workdir: pathlib.Path) -> StoredRun:
     stored = _read(path, _Stored)
     if stored["precision"] not in PRECISIONS:
         raise UserError(f"{path}: is damaged (precision is {stored['precision']!r:.40}).")
+    shape = stored.get("data", {}).get("input_shape", [1])
+    if min(shape, default=1) < 1 or math.prod(shape) > _MOST_FEATURES:
+        # The first layer of a network would be as large.
+        raise UserError(f"{path}: is damaged (an example has the shape {shape}).")
     try:
         config = Config.from_dict(stored["config"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    optional = (stored.get(name) for name in ("groups", "class_weights", "data", "initial"))
-    return StoredRun(config, stored["precision"], *optional)
+    names = ("groups", "class_weights", "data", "initial", "threads")
+    return StoredRun(config, stored["precision"], *map(stored.get, names))
 
 
 def _read(path: pathlib.Path, kind: type) -> Any:

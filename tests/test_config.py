@@ -288,7 +288,8 @@ ANOTHER = {
     "gpus": 1, "require_gpus": True, "profile": True, "export": True,
     "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
-    "on_unhealthy": "stop", "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
+    "on_unhealthy": "stop", "on_nonfinite": "skip", "deterministic": True,
+    "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
 }  # fmt: skip
 FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir", "groups_from"}
 # What is valid together with something else only.

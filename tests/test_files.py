@@ -3,11 +3,14 @@
 import errno
 import genericpath
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from moe.errors import UserError
-from moe.files import is_there, read_json, whole_folder, write_json, write_whole
+from moe.files import alone_in, is_there, read_json, sweep, whole_folder, write_json, write_whole
 
 
 def names(folder):
@@ -46,6 +49,67 @@ def test_a_place_that_takes_no_file_is_named(tmp_path):
         with pytest.raises(UserError, match=f"{path}: cannot be written"):
             write_json(path, {})
     assert names(tmp_path) == ["file", "folder"]
+
+
+def test_what_was_killed_is_swept_away_and_what_it_replaced_comes_back(tmp_path):
+    for name in (".a.json.tmp", "a.json", ".hidden", "b.tmp"):
+        (tmp_path / name).touch()
+    for name in (".export.tmp", ".export.old", ".figures.old", "figures"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    sweep(tmp_path)
+    assert names(tmp_path) == [".hidden", "a.json", "b.tmp", "export", "figures"]
+    assert (tmp_path / "export" / "file").read_text() == ".export.old"
+    assert (tmp_path / "figures" / "file").read_text() == "figures"
+
+
+def test_a_sweep_does_not_follow_links(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    (tmp_path / ".a.tmp").symlink_to(tmp_path / "elsewhere")
+    sweep(tmp_path)
+    assert names(tmp_path) == ["elsewhere"]
+    assert names(tmp_path / "elsewhere") == ["file"]
+
+
+def test_one_at_a_time_works_in_a_folder(tmp_path):
+    with alone_in(tmp_path):
+        message = f"--workdir={tmp_path}: process {os.getpid()} is training in it"
+        with pytest.raises(UserError, match=message), alone_in(tmp_path):
+            raise AssertionError("let in")
+    with alone_in(tmp_path):
+        pass
+
+
+def test_a_lock_ends_with_the_process_that_has_it(tmp_path):
+    code = f"""
+import os, pathlib
+from moe.files import alone_in
+alone_in(pathlib.Path({str(tmp_path)!r})).__enter__()
+print("locked", flush=True)
+os.read(0, 1)
+"""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=pathlib.Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"locked\n"
+    with pytest.raises(UserError, match=f"process {holder.pid} is training"), alone_in(tmp_path):
+        raise AssertionError("let in")
+    holder.kill()
+    holder.communicate()
+    with alone_in(tmp_path):
+        pass
+
+
+def test_a_lock_is_no_link(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="is not writable"), alone_in(tmp_path):
+        raise AssertionError("let in")
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_what_may_not_be_looked_at_is_not_there(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import signal
 
 import pytest
 
@@ -157,6 +158,13 @@ def test_a_program_that_ends_well_returns_its_own_code(capsys):
     assert run_program(lambda: 0) == 0
     assert run_program(lambda: 3) == 3
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_one_line_and_its_exit_code(capsys, number):
+    assert run_program(lambda: signal.raise_signal(number) or 0) == 128 + number
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"stopped ({signal.Signals(number).name}); give the same command again"
 
 
 def test_other_exceptions_are_not_hidden():

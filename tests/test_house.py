@@ -39,6 +39,7 @@ FLOORS = [
         "moe.train.budget",
         "moe.train.checkpoint",
         "moe.train.devices",
+        "moe.train.guard",
         "moe.train.health",
         "moe.train.loss_scale",
         "moe.train.meter",
@@ -117,6 +118,66 @@ def test_packages_are_empty_doors():
     """An `__init__` with imports would pull whole floors in through the back."""
     for name in PACKAGES:
         assert not _imports(name)
+
+
+# Whoever can write a file of these formats can have it run code, or write where it likes.
+CODE_IN_DATA = {
+    *("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
+    *("tarfile", "h5py", "yaml", "runpy", "code"),
+}
+RUNS_CODE = {
+    *("eval", "exec", "compile", "load_model", "load_weights", "from_config", "extractall"),
+    *("unpack_archive", "deserialize_keras_object", "clone_model", "model_from_json"),
+    *("unsafe_deserialization", "enable_unsafe_deserialization", "read_pickle"),
+}
+# With the reason why it is no way in.
+NO_WAY_IN = {
+    ("moe.benchmark.training", "from_config"): "a layer's own, in memory",
+    ("moe.benchmark.training", "clone_model"): "a layer's own, in memory",
+    ("moe.models.mixture", "deserialize_keras_object"): "what Keras asks a model to have",
+}
+
+
+def _loads_code(path: pathlib.Path) -> list[str]:
+    """What a file imports or calls that may run code out of data."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.module or "", *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Call):
+            words = ast.unparse(node.func).split(".")
+            if words[-1] == "load" and words[:-1] != ["json"]:
+                safe = any(k.arg == "allow_pickle" and not k.value.value for k in node.keywords)
+                found += [] if words[0] == "np" and safe else [ast.unparse(node.func)]
+            elif words[-1] in RUNS_CODE and words[:-1] not in (["re"], ["model"]):
+                found.append(words[-1])
+    return [n for n in found if n.split(".")[0] in CODE_IN_DATA | RUNS_CODE or n.endswith(".load")]
+
+
+def test_nothing_runs_code_out_of_data():
+    """No pickle, no Keras model file, no archive: checkpoints hold tensors, the rest is JSON."""
+    for path in (*MODULES.values(), ROOT / "train.py", ROOT / "eval.py", *ROOT.glob("flags/*.py")):
+        loads = {n for n in _loads_code(path) if (_name(path), n) not in NO_WAY_IN}
+        assert not loads, f"{path}: {loads}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("import pickle", "from dill import loads", "import joblib.memory", "eval(text)"),
+        *("keras.models.load_model(path)", "np.load(path)", "np.load(path, allow_pickle=True)"),
+        *("tf.saved_model.load(path)", "shutil.unpack_archive(path)", "network.load_weights(path)"),
+    ],
+)
+def test_code_out_of_data_would_be_seen(tmp_path, line):
+    (tmp_path / "module.py").write_text(line)
+    assert _loads_code(tmp_path / "module.py")
+    (tmp_path / "module.py").write_text(
+        "json.load(f); np.load(p, allow_pickle=False); re.compile(x)"
+    )
+    assert not _loads_code(tmp_path / "module.py")
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess:

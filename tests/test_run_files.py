@@ -78,6 +78,8 @@ DAMAGED_RUNS = [
     (changed(RUN, "groups.a", "x"), "config.groups.a is 'x'"),
     (changed(RUN, "data.classes", "xyz"), "config.data.classes is 'xyz'"),
     (changed(RUN, "data.input_shape", [8.5]), r"config.data.input_shape\[0\] is 8.5"),
+    (changed(RUN, "data.input_shape", [10**12]), r"an example has the shape \[1000000000000\]"),
+    (changed(RUN, "data.input_shape", [8, 0, 3]), r"an example has the shape \[8, 0, 3\]"),
     (changed(RUN, "initial", ["gate"]), r"config.initial is \['gate'\]"),
     (changed(RUN, "config.train.init_from", "a"), "init_from is 'a'"),
     (changed(RUN, "config.mode", ["gate"]), "--mode=.*: must be one of"),

@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy as np
 from moe.data.source import Examples
 
 _FORMAT = 1
+_ABANDONED_SECONDS = 3_600
 _MANIFEST = "manifest.json"
 
 
@@ -77,6 +79,7 @@ def _store(entry: pathlib.Path, examples: Examples) -> None:
     """Writes the entry; a cache that cannot be written is no reason to stop."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(entry.parent)
         aside = pathlib.Path(tempfile.mkdtemp(prefix=".incomplete-", dir=entry.parent))
     except OSError:
         return
@@ -94,6 +97,13 @@ def _store(entry: pathlib.Path, examples: Examples) -> None:
         pass
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(folder: pathlib.Path) -> None:
+    """Removes what a process that was killed left; what is young may be another one's work."""
+    for path in folder.glob(".incomplete-*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _digest(path: pathlib.Path) -> str:

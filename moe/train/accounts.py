@@ -50,6 +50,10 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
             "active": active.macs,
         },
         "macs_spent": sum(stage["macs"] for stage in finished),
+        **{
+            name: sum(stage[name] for stage in finished)
+            for name in ("skipped", "overflows", "rollbacks")
+        },
         "throughput": _throughput(context, finished, flops),
     }
 

@@ -4,7 +4,8 @@ A checkpoint is a pair of TensorFlow files and a manifest `NAME.json` with their
 the progress of the run. All three are written aside and moved into place, the manifest last: a
 killed save leaves files without a manifest, which are swept away at the next start. Which one is
 the newest is read off the manifests; TensorFlow's state file `checkpoint` is written for its own
-tools and never read.
+tools, and all that is read off it is that a checkpoint was completed here once. Links are not
+followed: nothing outside of the folder is taken for a checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ from moe.errors import UserError, warn
 Variables = Mapping[str, Sequence[tf.Variable]]
 _FORMAT = 1
 _NAME = re.compile(r"ckpt-(\d+)")
+_FILE = re.compile(r"ckpt-\d+\.(index|data-\d{5}-of-\d{5})")
 _ASIDE = "incomplete"
+_STATE = "checkpoint"
+_MOST_BYTES = 2**20
+"""Of a manifest; a larger file is none."""
 
 
 class Saved(NamedTuple):
@@ -55,29 +60,33 @@ class CheckpointStore:
         Damaged ones are skipped with a warning.
 
         Raises:
-          UserError: there are checkpoints, and every one is damaged.
+          UserError: there were checkpoints, and every one is damaged or gone; or the folder is a
+            link.
         """
+        self._refuse_link()
         numbers = self._numbers()
         for number in numbers:
             try:
                 return self._verify(number)
             except ValueError as error:
                 warn(f"{self._directory}/ckpt-{number}: {error}; skipped.")
-        if numbers:
+        if numbers or (self._directory / _STATE).exists():
             raise UserError(
-                f"{self._directory}: every checkpoint is damaged; restore one from a copy, or "
-                "start again with another --workdir."
+                f"{self._directory}: every checkpoint is {'damaged' if numbers else 'gone'}; "
+                "restore one from a copy, or start again with another --workdir."
             )
         return None
 
     def sweep(self) -> None:
         """Removes what a killed save left behind."""
+        self._refuse_link()
         shutil.rmtree(self._directory / _ASIDE, ignore_errors=True)
         if not self._directory.is_dir():
             return
         whole = {f"ckpt-{number}" for number in self._numbers()}
         for path in self._directory.iterdir():
-            if path.name.startswith("ckpt-") and path.name.split(".")[0] not in whole:
+            is_part = path.name.startswith("ckpt-") and path.name.split(".")[0] not in whole
+            if is_part or path.name == f"{_STATE}.tmp":
                 path.unlink()
 
     def save(self, number: int, variables: Variables, progress: Mapping[str, Any]) -> None:
@@ -86,6 +95,7 @@ class CheckpointStore:
         Raises:
           UserError: the disk does not take it.
         """
+        self._refuse_link()
         name = f"ckpt-{number}"
         aside = self._directory / _ASIDE
         try:
@@ -104,20 +114,32 @@ class CheckpointStore:
             for file in (*files, f"{name}.json"):
                 os.replace(aside / file, self._directory / file)
             aside.rmdir()
-            state = aside.with_name("checkpoint.tmp")
+            state = aside.with_name(f"{_STATE}.tmp")
             state.write_text(f'model_checkpoint_path: "{name}"\n')
-            os.replace(state, self._directory / "checkpoint")
+            os.replace(state, self._directory / _STATE)
         except (OSError, tf.errors.OpError) as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise UserError(
-                f"{self._directory}: checkpoint {number} cannot be written "
-                f"({str(error).splitlines()[0]}); the one before it is still good."
-            ) from error
-        for old in self._numbers()[self._keep :]:
+            self.sweep()
+            raise self._refusal(number, variables, error) from error
+        # A higher number is a damaged one, which the run went back behind.
+        numbers = self._numbers()
+        kept = [other for other in numbers if other <= number][: self._keep]
+        for other in set(numbers) - set(kept):
             # The manifest goes first: without it the rest does not count.
-            (self._directory / f"ckpt-{old}.json").unlink()
-            for path in self._directory.glob(f"ckpt-{old}.*"):
+            (self._directory / f"ckpt-{other}.json").unlink()
+            for path in self._directory.glob(f"ckpt-{other}.*"):
                 path.unlink()
+
+    def _refusal(self, number: int, variables: Variables, error: Exception) -> UserError:
+        """What is said where the disk does not take checkpoint `number`."""
+        needed = sum(v.dtype.size * v.shape.num_elements() for g in variables.values() for v in g)
+        there = self._directory if self._directory.is_dir() else pathlib.Path(".")
+        numbers = self._numbers()
+        before = f"; ckpt-{numbers[0]} is still good" if numbers else ""
+        return UserError(
+            f"{self._directory}: checkpoint {number} cannot be written "
+            f"({str(error).splitlines()[0]}); it takes {needed:,} bytes and more, "
+            f"{shutil.disk_usage(there).free:,} are free{before}."
+        )
 
     def restore(self, saved: Saved, variables: Variables) -> None:
         """Fills `variables`; every one must be in the file and every one in the file be asked for.
@@ -148,6 +170,13 @@ class CheckpointStore:
         matches = (_NAME.fullmatch(path.stem) for path in self._directory.glob("ckpt-*.json"))
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
+    def _refuse_link(self) -> None:
+        if self._directory.is_symlink():
+            raise UserError(
+                f"{self._directory}: is a link, and checkpoints outside of the workdir are not "
+                "trusted; put the folder itself there."
+            )
+
     def _verify(self, number: int) -> Saved:
         """Checks a checkpoint against its manifest.
 
@@ -155,16 +184,23 @@ class CheckpointStore:
           ValueError: what is wrong with it.
         """
         prefix = self._directory / f"ckpt-{number}"
+        stored = prefix.with_name(f"{prefix.name}.json")
         try:
-            manifest = json.loads(prefix.with_name(f"{prefix.name}.json").read_text())
+            if stored.is_symlink() or stored.stat().st_size > _MOST_BYTES:
+                raise ValueError("has a manifest that is none")
+            manifest = json.loads(stored.read_text())
             if manifest["digest"] != _manifest_digest(manifest):
                 raise ValueError("has a damaged manifest")
             files, progress = manifest["files"], manifest["progress"]
             if manifest["format"] != _FORMAT:
                 raise ValueError(f"has format {manifest['format']}, not {_FORMAT}")
+            own = {path.name for path in self._directory.glob(f"{prefix.name}.*")} - {stored.name}
+            if own - set(files):
+                raise ValueError(f"has files beside it that it does not name ({min(own)})")
             for name, digest in files.items():
                 path = self._directory / name
-                if not name.startswith(f"{prefix.name}.") or path.is_symlink():
+                is_own = _FILE.fullmatch(name) and name.startswith(f"{prefix.name}.")
+                if not is_own or path.is_symlink():
                     raise ValueError(f"names a file that is not its own ({name})")
                 if _digest(path) != digest:
                     raise ValueError(f"{name} is damaged")

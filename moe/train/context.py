@@ -30,8 +30,13 @@ class Progress:
       step: steps done in it; with the seed this is the whole position in the data.
       total_steps: steps done in all stages.
       sums: metric sums over the running epoch.
+      closed_at: how many of them were done when the last epoch was validated and reported.
       best_score, best_epoch: of the running stage, by validation; the first difference counts.
       seconds: spent in training loops of the running stage.
+      rate: factor of the running stage's learning rate, halved by every rollback.
+      rollbacks, skipped, overflows: how often the running stage went back to a checkpoint, and how
+        many of its steps changed nothing because a number was not finite, or because float16
+        gradients overflowed.
       finished: one record a finished stage.
     """
 
@@ -39,10 +44,25 @@ class Progress:
     step: int = 0
     total_steps: int = 0
     sums: list[float] = dataclasses.field(default_factory=list)
+    closed_at: int = 0
     best_score: list[float] | None = None
     best_epoch: int = 0
     seconds: float = 0.0
+    rate: float = 1.0
+    rollbacks: int = 0
+    skipped: int = 0
+    overflows: int = 0
     finished: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the epoch that the last step belongs to is still to be validated."""
+        return self.step > self.closed_at
+
+    def enter_next_stage(self) -> None:
+        """Stands before the first step of the stage after the running one."""
+        fresh = Progress(self.stage + 1, total_steps=self.total_steps, finished=self.finished)
+        vars(self).update(vars(fresh))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:

@@ -65,6 +65,19 @@ def _split_cpu(replicas: int) -> None:
         )
 
 
+def compute_deterministically(seed: int) -> None:
+    """Has every operation give the same bits each time, for the rest of the process.
+
+    What has no deterministic form raises an error. On a CPU little changes: there operations are
+    deterministic anyway, for a given number of threads.
+
+    Args:
+      seed: for layers of others that draw without a key of their own.
+    """
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(seed)
+
+
 def on_one_device(runtime: RuntimeConfig) -> RuntimeConfig:
     """`runtime` for an evaluation: one GPU where there is one and the run was not kept off it.
 

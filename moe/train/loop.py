@@ -15,9 +15,10 @@ def make_train_loop(step_fn: Step, num_metrics: int) -> Loop:
     """Wraps a step into a loop on the device.
 
     Returns:
-      A `tf.function` `(iterator, first_step, num_steps)` -> `<float32>[num_steps, num_metrics]`:
-      the metric sums of every single step, so that totals do not depend on how steps were cut
-      into loops. Both numbers are `<int64>[]` tensors; a Python int would trace anew each time.
+      A `tf.function` `(iterator, first_step, num_steps)` -> `<float32>[num_steps, M + 1]`: the
+      metric sums and the fault of every single step, so that totals do not depend on how steps
+      were cut into loops. Both numbers are `<int64>[]` tensors; a Python int would trace anew each
+      time.
     """
 
     # Only the loop itself is rewritten by AutoGraph; the step is straight-line graph code.
@@ -26,7 +27,7 @@ def make_train_loop(step_fn: Step, num_metrics: int) -> Loop:
     @tf.function
     def loop(iterator, first_step: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
         rows = tf.TensorArray(
-            tf.float32, size=tf.cast(num_steps, tf.int32), element_shape=[num_metrics]
+            tf.float32, size=tf.cast(num_steps, tf.int32), element_shape=[num_metrics + 1]
         )
         for number in tf.range(num_steps):
             sums = step_fn(next(iterator), first_step + number)

@@ -1,10 +1,12 @@
-"""Loss scaling: keeps float16 gradients away from zero, and skips steps that overflow."""
+"""Loss scaling: keeps float16 gradients away from zero, and lowers where they overflow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
+
+from moe.train.guard import FINE, OVERFLOW
 
 Gradients = Mapping[str, Sequence[tf.Tensor]]
 
@@ -21,11 +23,10 @@ class _Scale:
         }
         self.factor = tf.Variable(self.START, **once)
         self.good_steps = tf.Variable(0, **once)
-        self.skipped = tf.Variable(0, **once)
 
     def state(self) -> list[tf.Variable]:
         """What a checkpoint must hold."""
-        return [self.factor, self.good_steps, self.skipped]
+        return [self.factor, self.good_steps]
 
 
 class Unscaled(_Scale):
@@ -35,27 +36,25 @@ class Unscaled(_Scale):
         """The loss to differentiate."""
         return loss
 
-    def unscale(self, gradients: Gradients) -> tuple[Gradients, tf.Tensor]:
-        """The gradients of the loss itself, and whether they may be used (`<bool>[]`)."""
-        return gradients, tf.constant(True)
+    def unscale(self, gradients: Gradients) -> Gradients:
+        """The gradients of the loss itself."""
+        return gradients
 
-    def count(self, usable: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
-        """The step's metric sums, as they are to be counted."""
-        del usable
-        return sums
+    def judge(self, fault: tf.Tensor) -> tf.Tensor:
+        """The fault of a step, knowing what the scale has to do with it."""
+        return fault
 
-    def apply(self, usable: tf.Tensor, update: Callable[[], None]) -> None:
-        """Carries out the update."""
-        del usable
-        update()
+    def apply(self, fault: tf.Tensor, update: Callable[[], None]) -> None:
+        """Carries out the update of a step without a fault; in cross-replica context."""
+        tf.cond(fault == FINE, lambda: (update(), 0)[1], lambda: 0)
 
 
 class DynamicScale(_Scale):
     """Multiplies the loss by a power of two that follows what the gradients allow.
 
-    It doubles after `GROWTH_STEPS` good steps and halves at every overflow; the step that
-    overflowed is skipped (Micikevicius et al. 2017, 1710.03740). The gradients are looked at after
-    they were summed over replicas, so an overflow on one of them is seen by all.
+    It doubles after `GROWTH_STEPS` good steps and halves at every step that has a fault, which
+    counts as an overflow as long as there is something to halve (Micikevicius et al. 2017,
+    1710.03740).
 
     Must be created inside the strategy's scope.
     """
@@ -66,19 +65,18 @@ class DynamicScale(_Scale):
         """The loss to differentiate."""
         return loss * self.factor
 
-    def unscale(self, gradients: Gradients) -> tuple[Gradients, tf.Tensor]:
-        """The gradients of the loss itself, and whether all are finite; in replica context."""
+    def unscale(self, gradients: Gradients) -> Gradients:
+        """The gradients of the loss itself; in replica context."""
         shrink = 1.0 / self.factor.read_value()
-        unscaled = {part: [g * shrink for g in group] for part, group in gradients.items()}
-        flat = [g for group in unscaled.values() for g in group]
-        return unscaled, tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in flat])
+        return {part: [g * shrink for g in group] for part, group in gradients.items()}
 
-    def count(self, usable: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
-        """The step's metric sums; a step that is skipped counts no example."""
-        return tf.where(usable, sums, tf.zeros_like(sums))
+    def judge(self, fault: tf.Tensor) -> tf.Tensor:
+        """The fault of a step; `OVERFLOW` where a lower scale may mend it. In replica context."""
+        mendable = (fault != FINE) & (self.factor.read_value() > 1.0)
+        return tf.where(mendable, float(OVERFLOW), fault)
 
-    def apply(self, usable: tf.Tensor, update: Callable[[], None]) -> None:
-        """Carries out the update if the gradients are usable; in cross-replica context."""
+    def apply(self, fault: tf.Tensor, update: Callable[[], None]) -> None:
+        """Carries out the update of a step without a fault; in cross-replica context."""
 
         def good() -> int:
             update()
@@ -91,10 +89,9 @@ class DynamicScale(_Scale):
         def overflow() -> int:
             self.factor.assign(tf.maximum(1.0, self.factor / 2.0))
             self.good_steps.assign(0)
-            self.skipped.assign_add(1)
             return 0
 
-        tf.cond(usable, good, overflow)
+        tf.cond(fault == FINE, good, overflow)
 
 
 LossScale = Unscaled | DynamicScale

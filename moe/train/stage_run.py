@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -26,6 +27,7 @@ from moe.evaluate.attribution import boost_counts
 from moe.train.averaging import make_average
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
+from moe.train.guard import FINE, OVERFLOW, NonFiniteError, all_finite, describe
 from moe.train.health import HealthWatch
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
@@ -35,13 +37,26 @@ from moe.train.profile import profiling
 from moe.train.routing_watch import RoutingWatch
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
-from moe.train.state import foreign_seed_states, model_variables, part_variables
+from moe.train.state import (
+    foreign_seed_states,
+    model_variables,
+    moving_statistics,
+    part_variables,
+)
 from moe.train.step import make_train_step
 from moe.train.weight_groups import make_optimizer
 
 _LOOP_SECONDS = 1.0
+_MAX_LOOP_SECONDS = 5.0
+"""Also where the steps of a loop were asked for: no signal is heard while it runs."""
 _MAX_LOOP_STEPS = 1_000
 _EVALUATION_BATCH = 512
+_MOST_IN_A_ROW = 20
+"""Steps without a finite number after which skipping them leads nowhere."""
+
+
+class _CutShortError(Exception):
+    """A validation that was not finished, because the run is to stop."""
 
 
 class StageRun:
@@ -75,33 +90,37 @@ class StageRun:
         )
         self._seed_key = randomness.seed_pair(config.train.seed, "stage", stage.name)
         models = context.mixture.parts()
+        self._models = {part: models[part] for part in stage.parts}
         with context.strategy.scope():
             schedule = make_schedule(config.train.schedule, self._steps)
             self._optimizers = {
                 part: make_optimizer(
-                    models[part],
+                    model,
                     config.train,
                     schedule,
-                    rate=stage.rate,
+                    rate=stage.rate * progress.rate,
                     ends_in_head=part != "trunk",
                     policy=context.policy,
                 )
-                for part in stage.parts
-                if models[part].trainable_variables
+                for part, model in self._models.items()
+                if model.trainable_variables
             }
             self._loss_scale = make_loss_scale(context.policy)
-            learning = {part: part_variables(models[part]) for part in self._optimizers}
+            learning = {part: part_variables(self._models[part]) for part in self._optimizers}
             self._average = make_average(config.train, learning, self._steps)
             # The best weights so far: part of the checkpoint, so that one file tells it all.
             self._best = {
-                part: [tf.Variable(v, trainable=False) for v in part_variables(models[part])]
-                for part in stage.parts
+                part: [tf.Variable(v, trainable=False) for v in part_variables(model)]
+                for part, model in self._models.items()
             }
-        self._fixed_steps = config.runtime.steps_per_loop
+        fixed = config.runtime.steps_per_loop
+        self._most_steps = fixed or _MAX_LOOP_STEPS
+        self._loop_seconds = _MAX_LOOP_SECONDS if fixed else _LOOP_SECONDS
         self._judge = tf.function(self._objective.evaluate, autograph=False)
         self._epoch_seconds = 0.0
         self._epoch_examples_before = 0.0
         self._stopping = False
+        self._in_a_row = 0
         self._warm_up_seconds: float | None = None
         self.unsaved_steps = 0
 
@@ -117,38 +136,58 @@ class StageRun:
         )
 
     def train(self) -> None:
-        """Trains to the end of the stage."""
-        if self._optimizers and not self._is_over():
-            iterator, loop = self._start()
-            saved_at, per_loop = time.monotonic(), 1
-            if self._stage.start_counts and self._progress.step == 0:
-                self._judge_epoch(0)
-            self._open_epoch()
-            while not self._is_over():
-                # The first step of a stage is a loop of its own: it compiles and warms up.
-                if self._warm_up_seconds is not None and self._fixed_steps:
-                    per_loop = self._fixed_steps
-                steps = min(per_loop, self._until_boundary())
-                seconds = self._run_loop(loop, iterator, steps)
-                per_loop = max(1, min(_MAX_LOOP_STEPS, int(_LOOP_SECONDS * steps / seconds)))
-                per_loop = self._agree(per_loop)
-                improved = self._at_epoch_end() and self._turn_epoch()
-                if improved or self._must_save(time.monotonic() - saved_at):
-                    self.save()
-                    saved_at = time.monotonic()
-                if self._stopping:
-                    self._context.stop.check()
-            progress = self._progress
-            if progress.seconds >= LONG_SECONDS:
-                self._context.meter.probe_input(iterator, progress.seconds / progress.step)
+        """Trains to the end of the stage.
 
-    def _agree(self, per_loop: int) -> int:
-        """The chief's number of steps; notes whether any worker was asked to stop."""
+        Raises:
+          StopTraining: a signal asked for it; everything is saved.
+          UserError, NonFiniteError: a number is not finite, see `moe.train.guard`.
+        """
+        if not self._optimizers:
+            return
+        if self._progress.is_open and self._at_epoch_end():
+            with contextlib.suppress(_CutShortError):
+                self._close_epoch()
+            self._agree()
+            self._context.stop.check()
+        if self._is_over():
+            return
+        iterator, loop = self._start()
+        saved_at, per_loop = time.monotonic(), 1
+        if self._stage.start_counts and self._progress.step == 0:
+            with contextlib.suppress(_CutShortError):
+                self._judge_epoch(0)
+        # Up to here everything is saved.
+        self._agree()
+        self._context.stop.check()
+        self._open_epoch()
+        while not self._is_over():
+            steps = min(per_loop, self._until_boundary())
+            seconds = self._run_loop(loop, iterator, steps)
+            improved = self._at_epoch_end() and self._turn_epoch()
+            # The first step of a stage is a loop of its own: it compiles and warms up.
+            fitting = int(self._loop_seconds * steps / seconds)
+            is_due = self._is_due(time.monotonic() - saved_at)
+            per_loop, is_due = self._agree(max(1, min(self._most_steps, fitting)), is_due)
+            if improved or is_due or self._must_save():
+                self.save()
+                saved_at = time.monotonic()
+            if self._stopping:
+                self._context.stop.check()
+        progress = self._progress
+        if progress.seconds >= LONG_SECONDS:
+            self._context.meter.probe_input(iterator, progress.seconds / progress.step)
+
+    def _agree(self, per_loop: int = 1, is_due: bool = False) -> tuple[int, bool]:
+        """What the chief's clock says: steps of the next loop, and whether a checkpoint is due.
+
+        Notes besides whether any worker was asked to stop.
+        """
         stop = self._context.stop
-        per_loop, self._stopping = self._context.team.agree(per_loop, stop.number is not None)
+        said = -per_loop if is_due else per_loop
+        said, self._stopping = self._context.team.agree(said, stop.number is not None)
         if self._stopping:
             stop.note()
-        return per_loop
+        return abs(said), said < 0
 
     # --- one loop -------------------------------------------------------------------------------
 
@@ -176,6 +215,7 @@ class StageRun:
             loss_scale=self._loss_scale,
             average=self._average,
             seed_states=foreign_seed_states(self._context.mixture),
+            statistics=moving_statistics(self._models.values()),
             accumulate=config.train.accumulate,
             jit_compile=bool(config.runtime.jit_compile),
         )
@@ -192,9 +232,16 @@ class StageRun:
         with profiling(self._profile_to()):
             rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
         seconds = time.perf_counter() - started
-        self._check_finite(rows)
-        for row in rows:  # One after the other: the sum must not depend on how loops were cut.
-            progress.sums = [float(s) for s in np.add(progress.sums, row)]
+        # One after the other: the sum must not depend on how loops were cut.
+        for number, (*sums, fault) in enumerate(rows):
+            if fault == FINE:
+                progress.sums = [float(s) for s in np.add(progress.sums, sums)]
+            elif fault == OVERFLOW:
+                progress.overflows += 1
+            else:
+                names = self._objective.metric_names
+                self._bear(number, describe(fault, sums, names, list(self._optimizers)))
+            self._in_a_row = 0 if fault == FINE else self._in_a_row + 1
         self.unsaved_steps += steps
         progress.step += steps
         progress.total_steps += steps
@@ -227,25 +274,34 @@ class StageRun:
         is_it = self._warm_up_seconds is not None and not self._context.meter.windows
         return self._context.profile_to if is_it else None
 
-    def _check_finite(self, rows: np.ndarray) -> None:
-        """Stops before anything is saved that was computed from a number that is none.
+    def _bear(self, number: int, what: str) -> None:
+        """Deals with step `number` of a loop, which changed nothing because of `what`.
 
         Raises:
-          UserError: a metric of a step is not finite, or float16 overflows at every scale.
+          UserError, NonFiniteError: see `_broken`; the step is not to be skipped.
         """
-        bad = np.argwhere(~np.isfinite(rows))
-        if len(bad):
-            step, metric = bad[0]
-            raise UserError(
-                f"stage {self._stage.name}, step {self._progress.step + step}: "
-                f"{self._objective.metric_names[metric]} is {rows[step, metric]}; lower "
-                "--learning_rate. The last checkpoint is from before that."
-            )
-        if not rows[:, -1].any() and self._loss_scale.factor.numpy() <= 1.0:
-            raise UserError(
-                f"stage {self._stage.name}, step {self._progress.step}: the gradients overflow "
-                "float16 at every loss scale; use --precision=mixed_bfloat16 or float32."
-            )
+        progress, context = self._progress, self._context
+        where = f"stage {self._stage.name}, step {progress.step + number + 1}"
+        give_up = self._in_a_row + 1 >= _MOST_IN_A_ROW
+        if context.config.runtime.on_nonfinite != "skip" or give_up:
+            again = f", as in {self._in_a_row} steps before" if self._in_a_row else ""
+            raise self._broken(f"{where}: {what}{again}")
+        progress.skipped += 1
+        context.reporter.say(f"warning: {where}: {what}; the step is skipped")
+        context.reporter.log(
+            {"event": "skipped", "step": progress.total_steps + number + 1}
+            | {"stage": self._stage.name, "why": what}
+        )
+
+    def _broken(self, what: str) -> UserError | NonFiniteError:
+        """The error about a number that is none: nothing computed from it may be saved."""
+        runtime = self._context.config.runtime
+        if runtime.on_nonfinite == "rollback":
+            return NonFiniteError(what)
+        advice = "lower --learning_rate, or try --on_nonfinite=rollback"
+        if self._context.policy == "mixed_float16":
+            advice = "use --precision=mixed_bfloat16 or float32"
+        return UserError(f"{what}; {advice}. The last checkpoint is from before that.")
 
     def _until_boundary(self) -> int:
         """Steps to the next moment at which Python must look: epoch, checkpoint, end."""
@@ -294,38 +350,61 @@ class StageRun:
         )
 
     def _turn_epoch(self) -> bool:
-        """Closes the epoch and opens the next; says whether the closed one is the best so far."""
-        improved = self._close_epoch()
+        """Closes the epoch and opens the next; says whether the closed one is the best so far.
+
+        A stop request may leave it open: the run that is continued then closes it first.
+        """
+        self._context.reporter.end_epoch()
+        try:
+            improved = self._close_epoch()
+        except _CutShortError:
+            return False
         if not self._is_over():
             self._open_epoch()
         return improved
 
     def _close_epoch(self) -> bool:
-        """Reports the epoch and validates; says whether it is the best so far."""
-        progress, reporter = self._progress, self._context.reporter
-        reporter.end_epoch()
-        epoch = -(-progress.step // self._epoch_steps)
-        examples = max(progress.sums[-1], 1.0)  # none where float16 skipped every step
-        train = per_example(self._objective.metric_names, progress.sums)
-        speed = (examples - self._epoch_examples_before) / max(self._epoch_seconds, 1e-9)
-        record = {"split": "train", **train, "examples_per_second": speed}
-        reporter.log(self._position(epoch) | record)
-        progress.sums = []
-        return self._judge_epoch(
-            epoch,
-            f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.4f}, "
-            f"{speed:,.0f} examples/s, ",
-        )
+        """Validates and reports the epoch; says whether it is the best so far.
 
-    def _judge_epoch(self, epoch: int, training: str = "") -> bool:
-        """Validates, keeps the weights if they are the best so far, and says whether they are."""
+        Raises:
+          _CutShortError: nothing is changed yet.
+        """
+        progress = self._progress
+        epoch = -(-progress.step // self._epoch_steps)
+        train = per_example(self._objective.metric_names, progress.sums)
+        text = f"loss {train['loss']:.4f}, accuracy {train['accuracy']:.4f}, "
+        if self._epoch_seconds:
+            speed = (progress.sums[-1] - self._epoch_examples_before) / self._epoch_seconds
+            train["examples_per_second"] = speed
+            text += f"{speed:,.0f} examples/s, "
+        if self._context.policy == "mixed_float16":
+            train["overflows"] = progress.overflows
+        improved = self._judge_epoch(epoch, text, train)
+        progress.sums, progress.closed_at = [], progress.step
+        return improved
+
+    def _judge_epoch(self, epoch: int, text: str = "", train: dict[str, Any] | None = None) -> bool:
+        """Validates, keeps the weights if they are the best so far, and says whether they are.
+
+        Args:
+          epoch: which one, from 1; 0: before the first.
+          text: what is said of the training besides.
+          train: what is logged of it.
+
+        Raises:
+          _CutShortError: nothing is changed yet.
+          UserError, NonFiniteError: the validation NLL is not finite.
+        """
         reporter = self._context.reporter
         with self._average.evaluated():
             validation = self._validate()
             improved = self._keep_if_best(epoch, validation)
-        reporter.log(self._position(epoch) | {"split": "validation", **validation})
+        where = self._position(epoch)
+        if train:
+            reporter.log(where | {"split": "train", **train})
+        reporter.log(where | {"split": "validation", **validation})
         reporter.say(
-            f"{self._stage.name} epoch {epoch}: {training}validation {validation['accuracy']:.4f} "
+            f"{self._stage.name} epoch {epoch}: {text}validation {validation['accuracy']:.4f} "
             f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
         )
         self._check_health(epoch, validation)
@@ -350,14 +429,13 @@ class StageRun:
         """Notes score and weights if nothing so far was better.
 
         Raises:
-          UserError: the score is no number.
+          UserError, NonFiniteError: the score is no number.
         """
         progress = self._progress
         if not np.isfinite(validation["nll"]):
-            raise UserError(
+            raise self._broken(
                 f"stage {self._stage.name}, after epoch {epoch}: the validation NLL is "
-                f"{validation['nll']}; lower --learning_rate. The last checkpoint is from before "
-                "that epoch's end."
+                f"{validation['nll']}"
             )
         score = [-validation["nll"]]
         if self._context.config.train.monitor == "accuracy":
@@ -365,9 +443,8 @@ class StageRun:
         improved = progress.best_score is None or score > progress.best_score
         if improved:
             progress.best_score, progress.best_epoch = score, epoch
-            models = self._context.mixture.parts()
             for part, best in self._best.items():
-                for keep, now in zip(best, part_variables(models[part]), strict=True):
+                for keep, now in zip(best, part_variables(self._models[part]), strict=True):
                     keep.assign(now)
         return improved
 
@@ -387,9 +464,15 @@ class StageRun:
         return record
 
     def _judge_all(self, split: Split) -> Judgement:
-        """The judgements of every example of a split, in order, as arrays."""
+        """The judgements of every example of a split, in order, as arrays.
+
+        Raises:
+          _CutShortError: the run is to stop.
+        """
         parts, weight = [], []
         for batch in evaluation_batches(split, _EVALUATION_BATCH):
+            if self._context.stop.number is not None:
+                raise _CutShortError
             parts.append(self._judge(batch))
             weight.append(batch.weight.numpy())
         real = np.concatenate(weight) > 0
@@ -423,18 +506,26 @@ class StageRun:
 
     # --- saving ---------------------------------------------------------------------------------
 
-    def _must_save(self, seconds_since: float) -> bool:
-        runtime = self._context.config.runtime
-        every = runtime.checkpoint_steps
-        return (
-            seconds_since >= runtime.checkpoint_seconds
-            or bool(every and self._progress.step % every == 0)
-            or self._stopping
-        )
+    def _is_due(self, seconds_since: float) -> bool:
+        return seconds_since >= self._context.config.runtime.checkpoint_seconds
+
+    def _must_save(self) -> bool:
+        every = self._context.config.runtime.checkpoint_steps
+        at_step = every and self._progress.step % every == 0
+        return bool(at_step or (self._stopping and self.unsaved_steps))
 
     def save(self) -> None:
-        """Writes a checkpoint of the run as it stands."""
+        """Writes a checkpoint of the run as it stands.
+
+        Raises:
+          UserError: the disk does not take it.
+          UserError, NonFiniteError: a weight is not finite, as an update can make it.
+        """
         progress = self._progress
+        for part, optimizer in self._optimizers.items():
+            if not all_finite(optimizer.variables):
+                where = f"stage {self._stage.name}, step {progress.step}"
+                raise self._broken(f"{where}: the weights of {part} are not finite")
         # A stage's end adds no step: the number of the next one's start must still be a new one.
         number = progress.total_steps + progress.stage
         if self._context.team.is_chief:
@@ -444,10 +535,9 @@ class StageRun:
     def finish(self) -> None:
         """Takes the best weights, notes the outcome and opens the next stage."""
         progress = self._progress
-        models = self._context.mixture.parts()
         if progress.best_score is not None:
             for part, best in self._best.items():
-                for now, keep in zip(part_variables(models[part]), best, strict=True):
+                for now, keep in zip(part_variables(self._models[part]), best, strict=True):
                     now.assign(keep)
         progress.finished.append(
             {
@@ -459,11 +549,13 @@ class StageRun:
                 "best_epoch": progress.best_epoch,
                 "examples": progress.step * self._batch_size,
                 "seconds": progress.seconds,
+                "rate": progress.rate,
+                "rollbacks": progress.rollbacks,
+                "skipped": progress.skipped,
+                "overflows": progress.overflows,
             }
         )
-        progress.stage += 1
-        progress.step, progress.seconds, progress.sums = 0, 0.0, []
-        progress.best_score, progress.best_epoch = None, 0
+        progress.enter_next_stage()
 
 
 def _int64(number: int) -> tf.Tensor:

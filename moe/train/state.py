@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -26,6 +26,16 @@ def model_variables(mixture: MixtureOfExperts, parts: Sequence[str]) -> Variable
 def foreign_seed_states(mixture: MixtureOfExperts) -> tuple[tf.Variable, ...]:
     """Seed variables of stochastic Keras layers that are not ours."""
     return tuple(v.value for v in mixture.variables if _is_seed(v))
+
+
+def moving_statistics(models: Iterable[keras.Model]) -> tuple[tf.Variable, ...]:
+    """What layers that can learn change themselves as they run, such as batch statistics.
+
+    Seeds are not among them, and neither are the weights of frozen layers.
+    """
+    layers = (layer for model in models for layer in model._flatten_layers() if layer.trainable)
+    found = (v for layer in layers for v in layer._non_trainable_variables if not _is_seed(v))
+    return tuple(v.value for v in found if v.value.dtype.is_floating)
 
 
 def _is_seed(variable: keras.Variable) -> bool:

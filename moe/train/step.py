@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from moe import randomness
 from moe.train.averaging import NoAverage
+from moe.train.guard import FINE, find_fault
 from moe.train.loss_scale import LossScale
 from moe.train.objectives import Objective, active_parts
 from moe.train.optimizers import Optimizer, apply_active
@@ -26,6 +27,7 @@ def make_train_step(
     loss_scale: LossScale,
     average: NoAverage | None = None,
     seed_states: tuple[tf.Variable, ...] = (),
+    statistics: tuple[tf.Variable, ...] = (),
     accumulate: int = 1,
     jit_compile: bool = False,
 ) -> Step:
@@ -41,13 +43,16 @@ def make_train_step(
       average: of the weights, see `moe.train.averaging`; None: there is none.
       seed_states: seed variables of foreign stochastic layers; set anew in every step, so that
         their draws depend on the step and not on history.
+      statistics: variables that networks change themselves as they run; put back where a step is
+        left out.
       accumulate: slices of the batch that are run one after the other, their gradients added up:
         the memory of a slice, the update of the whole batch.
       jit_compile: compile loss and gradients with XLA; on a single replica only, because losses
         that need sums over replicas cannot be compiled apart.
 
     Returns:
-      `(batch, step)` -> `<float32>[M]`, the objective's metric sums over the global batch.
+      `(batch, step)` -> `<float32>[M + 1]`: the objective's metric sums over the global batch,
+      and the step's fault, see `moe.train.guard`. A step with a fault changes nothing.
     """
     variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
     sum_up = tf.distribute.ReduceOp.SUM
@@ -74,28 +79,32 @@ def make_train_step(
         own_key = randomness.fold(step_key, number)
         for n, state in enumerate(seed_states):
             state.assign(tf.cast(randomness.fold(own_key, -1 - n), state.dtype))
+        before = [tf.identity(statistic.read_value()) for statistic in statistics]
         gradients, sums, loads = gradients_of(batch, step_key, number)
         gradients, sums = replica.all_reduce(sum_up, (gradients, sums))
-        gradients, usable = loss_scale.unscale(gradients)
-        sums = loss_scale.count(usable, sums)
-        return gradients, usable, sums, replica.all_reduce(sum_up, loads)
+        gradients = loss_scale.unscale(gradients)
+        fault = loss_scale.judge(find_fault(sums, gradients))
+        for statistic, value in zip(statistics, before, strict=True):
+            statistic.assign(tf.where(fault == FINE, statistic.read_value(), value))
+        return gradients, tf.concat([sums, fault[tf.newaxis]], 0), replica.all_reduce(sum_up, loads)
 
     def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:
-        gradients, usable, sums, loads = strategy.run(on_replica, args=(batch, step))
+        gradients, columns, loads = strategy.run(on_replica, args=(batch, step))
 
         def first(value):  # after the sum over replicas all have the same
             return strategy.experimental_local_results(value)[0]
 
         load, wanted = (first(value) for value in loads)
         active = active_parts(load, optimizers)
+        columns = first(columns)
 
         def update() -> None:
             apply_active(optimizers, strategy, gradients, active, step)
             objective.follow(wanted)
             (average or NoAverage()).follow(strategy, step)
 
-        loss_scale.apply(first(usable), update)
-        return first(sums)
+        loss_scale.apply(columns[-1], update)
+        return columns
 
     return step_fn
 

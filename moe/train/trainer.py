@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.errors import UserError
+from moe.train.checkpoint import Saved
 from moe.train.context import Context, Progress
+from moe.train.guard import NonFiniteError
 from moe.train.stage_run import StageRun
 from moe.train.stages import Stage, parts_of
+
+_MOST_ROLLBACKS = 5
+"""In one stage: its learning rate is a thirty-second by then."""
 
 
 def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, Any]]:
@@ -27,8 +33,11 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
     parts = parts_of(stages)
     saved = context.store.newest()
     progress = Progress.from_dict(saved.progress) if saved else Progress()
-    # What was done after the checkpoint is done again, and logged again.
-    context.reporter.drop(lambda record: _is_ahead(record, progress, stages))
+
+    def forget_what_comes_again() -> None:
+        context.reporter.drop(lambda record: _is_ahead(record, progress, stages))
+
+    forget_what_comes_again()
     if saved:
         context.reporter.log({"event": "continued", "step": progress.total_steps})
         context.reporter.say(f"continuing from step {progress.total_steps}")
@@ -46,13 +55,47 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
         if saved:
             context.store.restore(saved, run.variables())
             saved = None
-        elif progress.stage:
+        elif progress.stage or context.config.runtime.on_nonfinite == "rollback":
             run.save()
-        run.train()
-        if progress.stage == len(stages) - 1 and run.unsaved_steps:
-            run.save()  # with the optimizer: what a longer run would go on from
+        try:
+            run.train()
+            if progress.stage == len(stages) - 1 and run.unsaved_steps:
+                run.save()  # with the optimizer: what a longer run would go on from
+        except NonFiniteError as error:
+            saved, progress = _go_back(context, progress, str(error))
+            forget_what_comes_again()
+            context.reporter.log(
+                {"event": "rollback", "step": progress.total_steps}
+                | {"stage": stages[progress.stage].name, "rate": progress.rate}
+            )
+            continue
         run.finish()
     return progress.finished
+
+
+def _go_back(context: Context, progress: Progress, why: str) -> tuple[Saved, Progress]:
+    """The last checkpoint, and where the run stands there, at half the learning rate.
+
+    Without another rate the same numbers would come again: everything random is a function of
+    seed and step.
+
+    Raises:
+      UserError: that was done often enough.
+    """
+    if progress.rollbacks >= _MOST_ROLLBACKS:
+        raise UserError(
+            f"{why}, also at {progress.rate:g} times the learning rate; lower --learning_rate and "
+            "look at the data."
+        )
+    saved = context.store.newest()
+    halved = {"rate": progress.rate / 2, "rollbacks": progress.rollbacks + 1}
+    progress = dataclasses.replace(Progress.from_dict(saved.progress), **halved)
+    context.reporter.end_epoch()
+    context.reporter.say(
+        f"warning: {why}; back to step {progress.total_steps} and on at {progress.rate:g} times "
+        "the learning rate"
+    )
+    return saved, progress
 
 
 def _is_ahead(record: Mapping[str, Any], progress: Progress, stages: Sequence[Stage]) -> bool:
@@ -60,4 +103,8 @@ def _is_ahead(record: Mapping[str, Any], progress: Progress, stages: Sequence[St
     # A stage may report before its first step, on the last step of the stage before.
     at_start = progress.step == 0 and record.get("stage") == stages[progress.stage].name
     step = record.get("step")
-    return at_start or not isinstance(step, int) or step > progress.total_steps
+    if not isinstance(step, int):
+        return True
+    # That a run went back to the checkpoint is not written in it, nor what is not yet validated.
+    comes_again = record.get("event") == "rollback" or (progress.is_open and "split" in record)
+    return at_start or step > progress.total_steps - comes_again

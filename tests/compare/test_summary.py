@@ -154,7 +154,7 @@ def test_files_hold_every_row(rows, summary, tmp_path):
 def test_the_report_says_what_was_found(summary, tmp_path):
     text = write_report(tmp_path, summary, "python train.py --mode=compare").read_text()
     assert "the gain is the mixture&#39;s own" in text
-    assert "python train.py --mode=compare" in text
+    assert "<span>python</span> <span>train.py</span> <span>--mode=compare</span>" in text
     figures = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert figures == {
         *("accuracy_training_time", "accuracy_run_macs", "accuracy_macs_spent", "differences")

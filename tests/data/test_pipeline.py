@@ -149,6 +149,17 @@ def test_it_depends_on_the_seed_and_on_nothing_else():
     assert indices(first) != indices(other)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_it_does_not_depend_on_the_number_of_threads(threads):
+    augmentation = augment.AUGMENTATIONS["flip_crop"]
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = threads
+    dataset = training_batches(make_split(), BATCH, KEY, 0, augmentation).with_options(options)
+    batches = [[c.numpy() for c in batch] for batch in itertools.islice(dataset, 12)]
+    assert_same(batches, take(12, how="flip_crop"))
+
+
 def test_the_same_example_is_augmented_anew_every_time():
     split = make_split(1)  # always in the same place of its batch
     mirrored = split.examples.features[0][:, ::-1]

@@ -57,7 +57,6 @@ def main() -> None:
         return {
             "weights": [np.concatenate([w[n].numpy().ravel() for w in copies]) for n in (0, 1)],
             "factor": float(loss_scale.factor.numpy()),
-            "skipped": int(loss_scale.skipped.numpy()),
         }
 
     states = [state()]
@@ -66,7 +65,7 @@ def main() -> None:
             lambda replica, overflow=overflow: batch_of(replica, overflow)
         )
         sums = step(batch, tf.constant(number, tf.int64))
-        states.append(state() | {"examples": float(sums[-1])})
+        states.append(state() | {"fault": float(sums[-1])})
     print(json.dumps(states, default=lambda array: array.tolist()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -303,14 +304,16 @@ def test_only_named_groups_have_a_gate_accuracy(toy, tmp_path, groups, named):
     assert 0.5 <= second["confidence"] <= 1
 
 
-def test_ctrl_c_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, capsys, number):
     def interrupted(*args):
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "_evaluate", interrupted)
-        assert run.train(toy_config(tmp_path, epochs=1)) == 130
-    assert "stopped; evaluate it with: " in capsys.readouterr().err
+        assert run.train(toy_config(tmp_path, epochs=1)) == 128 + number
+    name = signal.Signals(number).name
+    assert f"stopped ({name}); continue with: " in capsys.readouterr().err
     assert not (tmp_path / "results.json").exists()
     assert run.train(toy_config(tmp_path, epochs=1)) == 0  # the same command evaluates
     assert _results(tmp_path)["stages"][0]["steps"] == 8

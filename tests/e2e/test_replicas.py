@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from moe.train.guard import FINE, OVERFLOW
+
 ROOT = pathlib.Path(__file__).parents[2]
 # No dropout: what is left does not depend on the number of replicas,
 # the draw of an expert included.
 FLAGS = (
     "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
-    "--learning_rate=0.05 --balance_loss=0.1 --steps=20 --noreport"
+    "--learning_rate=0.05 --balance_loss=0.1 --steps=50 --noreport"
 )
 
 
@@ -78,9 +80,22 @@ def alone(tmp_path_factory) -> pathlib.Path:
 def test_two_replicas_equal_one_device(alone, tmp_path, case):
     answer = _python("train.py", *_flags(tmp_path, case), "--cpu_replicas=2")
     assert answer.returncode == 0, answer.stderr
+    _assert_close(alone / case, tmp_path / case)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_fewer_replicas(alone, tmp_path):
+    for flags in (["--steps=20", "--cpu_replicas=2"], []):
+        answer = _python("train.py", *_flags(tmp_path, "hard"), *flags)
+        assert answer.returncode == 0, answer.stderr
+    assert "continuing from step 20" in answer.stderr
+    _assert_close(alone / "hard", tmp_path / "hard")
+
+
+def _assert_close(*runs: pathlib.Path) -> None:
     weights = []
-    for folder in (alone, tmp_path):
-        reader = tf.train.load_checkpoint(str(folder / case / "best" / "ckpt-1"))
+    for workdir in runs:
+        reader = tf.train.load_checkpoint(str(workdir / "best" / "ckpt-1"))
         names = sorted(n for n in reader.get_variable_to_shape_map() if n.endswith("VALUE"))
         weights.append([reader.get_tensor(name) for name in names])
     for one, two in zip(*weights, strict=True):
@@ -110,9 +125,7 @@ def test_an_overflow_on_replica_1_alone_is_skipped_by_both():
     assert answer.returncode == 0, answer.stderr
     before, skipped, stepped = json.loads(answer.stdout)
     assert skipped["weights"] == before["weights"]
-    assert (skipped["factor"], skipped["skipped"]) == (before["factor"] / 2, 1)
-    assert skipped["examples"] == 0
+    assert (skipped["factor"], skipped["fault"]) == (before["factor"] / 2, OVERFLOW)
     # The next step goes ahead, and both replicas still have the same weights.
     assert stepped["weights"][0] == stepped["weights"][1] != before["weights"][0]
-    assert (stepped["factor"], stepped["skipped"]) == (before["factor"] / 2, 1)
-    assert stepped["examples"] == 8
+    assert (stepped["factor"], stepped["fault"]) == (before["factor"] / 2, FINE)

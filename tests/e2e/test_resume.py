@@ -22,6 +22,7 @@ from moe.config import EvalConfig
 from moe.data import registry
 from moe.errors import UserError
 from moe.evaluate.run import evaluate
+from moe.train import stage_run
 from moe.train.progress import Reporter
 from moe.train.stage_run import StageRun
 
@@ -210,10 +211,20 @@ def test_what_is_done_again_is_logged_once(
     _assert_same_metrics(tmp_path / "straight", tmp_path / "cut")
 
 
-def test_steps_do_not_depend_on_how_they_are_cut_into_loops(toy, tmp_path):
-    for steps in (1, 4):
-        run.train(toy_config(tmp_path / str(steps), "joint", steps_per_loop=steps, routing="hard"))
-    _assert_same(tmp_path / "1", tmp_path / "4")
+def test_steps_do_not_depend_on_loops_nor_on_when_they_are_looked_at(toy, monkeypatch, tmp_path):
+    flags = {"routing": "hard", "boost": "scalar"}
+    run.train(toy_config(tmp_path / "a", steps_per_loop=1, tensorboard=False, **flags))
+    run_loop = StageRun._run_loop
+
+    def loop_and_look(self, *args):
+        seconds = run_loop(self, *args)
+        self._judge_all(self._validation)
+        self._context.reporter.log({"step": 0, "note": "an event more"})
+        return seconds
+
+    monkeypatch.setattr(StageRun, "_run_loop", loop_and_look)
+    run.train(toy_config(tmp_path / "b", steps_per_loop=4, checkpoint_steps=3, **flags))
+    _assert_same(tmp_path / "a", tmp_path / "b")
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -311,6 +322,38 @@ def _command(workdir: pathlib.Path) -> list[str]:
     return [sys.executable, str(ROOT / "train.py"), *flags.split(), f"--workdir={workdir}"]
 
 
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (2, 1)])
+def test_a_validation_that_was_cut_short_is_done_again(toy, monkeypatch, tmp_path, epoch, batch):
+    """Also the last one, after which nothing is left to train."""
+    monkeypatch.setattr(stage_run, "_EVALUATION_BATCH", 10)  # three of them
+    run.train(toy_config(tmp_path / "straight", "baseline"))
+    judge_all, calls = StageRun._judge_all, []
+
+    def judge_and_stop(self, split):
+        calls.append(split)
+        judge, left = self._judge, [batch]
+
+        def judge_a_batch(rows):
+            left[0] -= 1
+            if not left[0]:
+                self._context.stop.note()
+            return judge(rows)
+
+        if len(calls) == epoch:
+            self._judge = judge_a_batch
+        return judge_all(self, split)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageRun, "_judge_all", judge_and_stop)
+        assert run.train(toy_config(tmp_path / "cut", "baseline")) == 143
+    assert sum("split" in record for record in _records(tmp_path / "cut")) == 2 * (epoch - 1)
+    assert not (tmp_path / "cut" / "results.json").exists()
+    run.train(toy_config(tmp_path / "cut", "baseline"))
+    _assert_same(tmp_path / "straight", tmp_path / "cut")
+    _assert_same_metrics(tmp_path / "straight", tmp_path / "cut")
+
+
+@pytest.mark.slow
 def test_sigkill_and_sigterm_lose_nothing(tmp_path):
     """The real thing: a process killed with signal 9, continued, stopped politely, continued."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -94,6 +95,31 @@ def test_two_workers_equal_one_device_also_after_one_was_killed(tmp_path):
     records = [json.loads(line) for line in (together / "metrics.jsonl").open()]
     steps = [record["step"] for record in records if record.get("split") == "train"]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_worker_stops_both_at_the_same_step(tmp_path):
+    flags = ("--routing=hard", "--steps=100")
+    alone = _start(tmp_path / "alone", *flags)
+    _end(alone)
+    together = tmp_path / "together"
+    both = _start_two(together, *flags)
+    while not (together / "checkpoints" / "ckpt-10.json").exists():
+        for process in both:
+            assert process.poll() is None, _end(process)
+        time.sleep(0.01)
+    both[1].send_signal(signal.SIGTERM)
+    said = [_end(process, timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [143, 143], said
+    assert "stopped (SIGTERM); continue with: " in said[0]
+    assert "Traceback" not in said[0] + said[1]
+
+    both = _start_two(together, *flags)
+    said = [_end(process)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert re.search(r"continuing from step [1-9]", said[0])
+    for one, two in zip(_weights(tmp_path / "alone"), _weights(together), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_workers_need_a_folder_that_all_see(tmp_path):

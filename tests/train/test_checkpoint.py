@@ -110,9 +110,56 @@ def test_a_link_is_no_checkpoint(store, tmp_path):
     assert store.newest().number == 2
 
 
+@pytest.mark.parametrize("content", ["{}", "[1]", "null", "[" * 10_000, " " * 2**21])
+def test_a_manifest_that_is_none(store, tmp_path, content):
+    (tmp_path / "ckpt-3.json").write_text(content)
+    assert store.newest().number == 2
+
+
+def test_a_manifest_is_no_link(store, tmp_path):
+    (tmp_path / "ckpt-3.json").rename(tmp_path / "elsewhere")
+    (tmp_path / "ckpt-3.json").symlink_to(tmp_path / "elsewhere")
+    assert store.newest().number == 2
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_read(store, tmp_path):
+    (tmp_path / "ckpt-3.data-00001-of-00002").touch()
+    assert store.newest().number == 2
+
+
+def test_a_folder_that_is_a_link_is_not_looked_into(store, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    linked = CheckpointStore(tmp_path / "link")
+    for use in (linked.newest, linked.sweep, lambda: linked.save(4, _variables(4), {})):
+        with pytest.raises(UserError, match="is a link, and checkpoints outside"):
+            use()
+    assert store.newest().number == 3
+
+
+def test_checkpoints_that_are_gone_are_not_forgotten(store, tmp_path):
+    for path in tmp_path.glob("ckpt-*"):
+        path.unlink()
+    with pytest.raises(UserError, match="every checkpoint is gone"):
+        store.newest()
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_one_does_not_take_the_place_of_a_good_one(tmp_path, keep):
+    store = CheckpointStore(tmp_path, keep)
+    for number in (10, 20):
+        CheckpointStore(tmp_path, keep=2).save(number, _variables(number), {})
+    _flip(tmp_path / "ckpt-20.index")
+    assert store.newest().number == 10
+    store.save(15, _variables(15), {})  # what comes next after the step gone back to
+    assert store.newest().number == 15
+    kept = {path.stem for path in tmp_path.glob("*.json")}
+    assert kept == ({"ckpt-15"} if keep == 1 else {"ckpt-10", "ckpt-15"})
+
+
 def test_what_a_killed_save_leaves_is_swept_away(store, tmp_path):
     (tmp_path / "incomplete").mkdir()
     (tmp_path / "incomplete" / "ckpt-4.index").touch()
+    (tmp_path / "checkpoint.tmp").touch()
     (tmp_path / "ckpt-4.index").touch()  # moved into place, its manifest was not
     store.sweep()
     assert store.newest().number == 3
@@ -141,7 +188,8 @@ def test_a_save_that_fails_keeps_the_one_before(store, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(UserError, match=r"checkpoint 4 cannot be written .*No space left"):
+    message = r"checkpoint 4 cannot be written \(.*No space left.*\); it takes 16 bytes and more, "
+    with pytest.raises(UserError, match=message + r"[\d,]+ are free; ckpt-3 is still good"):
         store.save(4, _variables(4), {})
     monkeypatch.undo()
     assert not (tmp_path / "incomplete").exists()

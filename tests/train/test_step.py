@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,11 +13,14 @@ from moe import randomness
 from moe.config import LossConfig
 from moe.models import backbones
 from moe.models.mixture import MixtureOfExperts
+from moe.models.normalization import BatchNorm
 from moe.models.routers import make_router
+from moe.train.guard import FINE, OVERFLOW, describe
 from moe.train.loss_scale import make_loss_scale
 from moe.train.objectives import BlendObjective, JointObjective, PartObjective, per_example
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
+from moe.train.state import moving_statistics
 from moe.train.step import make_train_step
 from moe.types import Batch, Routing
 
@@ -73,7 +77,7 @@ OBJECTIVES = {
 def _step(
     kind: str, batch: Batch | None = None, **options
 ) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:
-    """Metric sums of one step of plain gradient descent, and the weights after it."""
+    """Metric sums and fault of one step of plain gradient descent, and the weights after it."""
     mixture = _mixture(kind == "balanced")
     objective = OBJECTIVES[kind](mixture)
     parts = ["baseline"] if kind == "one part" else list(mixture.parts())
@@ -99,7 +103,7 @@ def _step(
     after = {
         part: [v.numpy() for v in network.variables] for part, network in mixture.parts().items()
     }
-    return dict(zip(objective.metric_names, sums.numpy(), strict=True)), after
+    return dict(zip((*objective.metric_names, "fault"), sums.numpy(), strict=True)), after
 
 
 def test_a_step_is_gradient_descent_on_the_mean_loss():
@@ -146,6 +150,92 @@ def test_the_balance_bias_follows_the_load_of_the_whole_batch(options):
     gate = _step("balanced", **options)[1]["gate"]
     (bias,) = (weight for weight in gate if weight.shape == (E,) and set(abs(weight)) == {0.25})
     np.testing.assert_array_equal(bias, 0.25 * np.sign(S / E - load))
+
+
+def _with_a(value: float) -> Batch:
+    features = _batch().features.numpy()
+    features[3, 1] = value
+    return _batch()._replace(features=tf.constant(features))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("options", [{}, {"accumulate": 3}])
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_a_step_with_a_number_that_is_none_changes_nothing(kind, options, value):
+    sums, after = _step(kind, _with_a(value), **options)
+    assert sums["fault"] not in (FINE, OVERFLOW)
+    before = _mixture(kind == "balanced")
+    for part, network in before.parts().items():
+        for found, expected in zip(after[part], network.variables, strict=True):
+            np.testing.assert_array_equal(found, expected.numpy())
+
+
+def test_a_gradient_that_is_not_finite_is_its_parts_fault():
+    """The loss itself is finite: the square root of 0 is, but not its slope."""
+    mixture = _mixture()
+    expert = mixture.parts()["expert_1"]
+
+    class Rooted(PartObjective):
+        def train(self, batch, global_batch_size):
+            outcome = super().train(batch, global_batch_size)
+            zero = tf.reduce_sum(tf.square(expert.trainable_variables[0].value)) * 0.0
+            return outcome._replace(loss=outcome.loss + tf.sqrt(zero))
+
+    objective = Rooted(mixture, "baseline")
+    parts = {"baseline": mixture.baseline, "expert_1": expert}
+    optimizers = {
+        part: PartOptimizer(
+            "adam",
+            [v.value for v in network.trainable_variables],
+            RATE,
+            make_schedule("constant", 1),
+        )
+        for part, network in parts.items()
+    }
+    before = [v.numpy() for o in optimizers.values() for v in (*o.variables, *o.state())]
+    step = make_train_step(
+        objective,
+        optimizers,
+        tf.distribute.get_strategy(),
+        key=(1, 2),
+        global_batch_size=S,
+        loss_scale=make_loss_scale("float32"),
+    )
+    *sums, fault = tf.function(step)(_batch(), tf.constant(0, tf.int64)).numpy()
+    assert np.isfinite(sums).all()
+    text = describe(fault, sums, objective.metric_names, list(optimizers))
+    assert text == "the gradient of expert_1 is not finite"
+    after = [v.numpy() for o in optimizers.values() for v in (*o.variables, *o.state())]
+    for found, expected in zip(after, before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("layer", [BatchNorm, keras.layers.BatchNormalization])
+def test_moving_statistics_are_put_back(layer):
+    network = keras.Sequential([keras.Input(SHAPE), layer(), keras.layers.Dense(L)])
+    mixture = _mixture()
+    mixture = MixtureOfExperts(gate=mixture.gate, experts=[], num_classes=L, baseline=network)
+    mixture.build((None, *SHAPE))
+    statistics = moving_statistics([network])
+    assert len(statistics) == 2
+    step = tf.function(
+        make_train_step(
+            PartObjective(mixture, "baseline"),
+            {},
+            tf.distribute.get_strategy(),
+            key=(1, 2),
+            global_batch_size=S,
+            loss_scale=make_loss_scale("float32"),
+            statistics=statistics,
+        )
+    )
+    step(_with_a(np.nan), tf.constant(0, tf.int64))
+    assert [statistic.numpy().tolist() for statistic in statistics] == [[0] * 4, [1] * 4]
+    step(_batch(), tf.constant(1, tf.int64))
+    assert all(np.isfinite(statistic).all() for statistic in statistics)
+    assert all((statistic.numpy() != [0] * 4).all() for statistic in statistics)
+    network.layers[0].trainable = False
+    assert moving_statistics([network]) == ()
 
 
 def test_xla_takes_the_same_step():

@@ -1,0 +1,70 @@
+"""Numbers that go wrong: found in every step, before they reach a weight.
+
+Looked at after gradients and sums were added up over replicas, so all replicas come to the same
+verdict. A step that has a fault changes nothing: no weight, no slot, no moving statistic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+
+FINE = 0
+"""Fault of a step that has none."""
+OVERFLOW = -1
+"""Float16 gradients at a loss scale that can still be lowered: nothing is wrong with the model."""
+_SUMS = 1
+_FIRST_PART = 2
+
+
+class NonFiniteError(Exception):
+    """A number of a step is none; nothing that was computed from it has been kept.
+
+    The message names stage, step and part.
+    """
+
+
+def find_fault(sums: tf.Tensor, gradients: Mapping[str, Sequence[tf.Tensor]]) -> tf.Tensor:
+    """The first thing that is not finite in a step.
+
+    A sum is not finite if one of its terms is not. It would also overflow where gradients reach
+    some 1e30, which no update survives either; in turn each gradient is read only once.
+
+    Args:
+      sums: `<float32>[M]`, metric sums.
+      gradients: of each part, in the order of its variables.
+
+    Returns:
+      `<float32>[]`: `FINE`, or a number that `describe` reads.
+    """
+    totals = [tf.reduce_sum(sums)]
+    for group in gradients.values():
+        totals.append(tf.add_n([tf.reduce_sum(gradient) for gradient in group]))
+    bad = tf.logical_not(tf.math.is_finite(tf.stack(totals)))
+    first = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
+    return tf.where(tf.reduce_any(bad), tf.cast(first + _SUMS, tf.float32), float(FINE))
+
+
+def describe(
+    fault: float, sums: Sequence[float], names: Sequence[str], parts: Sequence[str]
+) -> str:
+    """What a fault is about, as the end of a sentence.
+
+    Args:
+      fault: of `find_fault`, neither `FINE` nor `OVERFLOW`.
+      sums: M metric sums of the step.
+      names: M metric names.
+      parts: names of the parts in the order of the gradients.
+    """
+    if fault >= _FIRST_PART:
+        return f"the gradient of {parts[int(fault) - _FIRST_PART]} is not finite"
+    values = dict(zip(names, sums, strict=True))
+    bad = next((name for name, value in values.items() if not math.isfinite(value)), names[0])
+    return f"{bad} is {values[bad]}"
+
+
+def all_finite(tensors: Sequence[tf.Tensor]) -> bool:
+    """Whether every number is one; see `find_fault`."""
+    return all(math.isfinite(float(tf.reduce_sum(tensor))) for tensor in tensors)

@@ -1,0 +1,42 @@
+"""The grid of networks, routers, precisions and devices: pairs every day, all of it in `verify`."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.conformance.grid import DIMENSIONS, cover, pairs_of
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _walk(*arguments: str) -> str:
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.conformance.grid", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=3_600,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def test_every_two_values_meet_in_the_cover():
+    every = list(itertools.product(*DIMENSIONS))
+    met = set().union(*map(pairs_of, cover()))
+    assert met == set().union(*map(pairs_of, every))
+    assert len(cover()) <= 20 < len(every)
+
+
+def test_every_pair_trains():
+    assert "0 faults" in _walk("--cover=pairs")
+
+
+@pytest.mark.slow
+def test_every_combination_trains_and_continues_exactly():
+    assert "90 combinations, 0 faults" in _walk("--cover=all", "--continued")

@@ -1,0 +1,144 @@
+"""A loss that is no number: stop, skip or go back; the weights stay finite whatever is chosen."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from toy import toy_config
+
+from moe import run
+from moe.errors import UserError
+from moe.train import stage_run
+from moe.train.checkpoint import CheckpointStore
+
+# Eight steps an epoch, two epochs.
+FLAGS = {"steps_per_loop": 2, "checkpoint_steps": 4}
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """`poison(index, times)`: a batch with that example has no loss, in so many starts of a stage.
+
+    As the data would do it: the same in every pass over the same step.
+    """
+
+    def poison(index: int, times: int) -> None:
+        make, left = stage_run.make_objective, [times]
+
+        def make_poisoned(*args):
+            objective = make(*args)
+            train = objective.train
+            left[0] -= 1
+
+            def poisoned(batch, size):
+                outcome = train(batch, size)
+                bad = tf.where(tf.reduce_any(batch.index == index), np.nan, 1.0)
+                return outcome._replace(loss=outcome.loss * bad)
+
+            if left[0] >= 0:
+                objective.train = poisoned
+            return objective
+
+        monkeypatch.setattr(stage_run, "make_objective", make_poisoned)
+
+    return poison
+
+
+def _records(workdir: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def _assert_finite(folder: pathlib.Path) -> None:
+    reader = tf.train.load_checkpoint(str(CheckpointStore(folder).newest().prefix))
+    for name, dtype in reader.get_variable_to_dtype_map().items():
+        if dtype.is_floating:
+            assert np.isfinite(reader.get_tensor(name)).all(), name
+
+
+def test_it_ends_the_run_and_names_stage_step_and_part(toy, tmp_path, poison):
+    poison(7, times=1)
+    message = r"stage baseline, step \d+: the gradient of baseline is not finite; lower --learning"
+    with pytest.raises(UserError, match=message):
+        run.train(toy_config(tmp_path, "baseline", **FLAGS))
+    if list((tmp_path / "checkpoints").glob("*.json")):
+        _assert_finite(tmp_path / "checkpoints")
+
+
+def test_it_is_skipped_and_counted_also_by_a_run_that_is_continued(toy, tmp_path, poison):
+    poison(7, times=99)
+    flags = FLAGS | {"on_nonfinite": "skip"}
+    run.train(toy_config(tmp_path / "straight", "baseline", **flags))
+    for epochs in (1, 2):
+        run.train(toy_config(tmp_path / "cut", "baseline", epochs=epochs, **flags))
+    _assert_finite(tmp_path / "cut" / "best")
+    results = json.loads((tmp_path / "cut" / "results.json").read_text())
+    assert results["skipped"] in (1, 2)  # once an epoch, unless it is left over
+    assert results["overflows"] == results["rollbacks"] == 0
+    (stage,) = results["stages"]
+    assert stage["skipped"] == results["skipped"]
+    events = [record for record in _records(tmp_path / "cut") if record.get("event") == "skipped"]
+    assert [event["why"] for event in events] == [
+        "the gradient of baseline is not finite"
+    ] * results["skipped"]
+    # A skipped step counts no example and is no part of the mean loss.
+    logged = [[r for r in _records(tmp_path / n) if "split" in r] for n in ("straight", "cut")]
+    assert [r["loss"] for r in logged[0] if "loss" in r] == [
+        r["loss"] for r in logged[1] if "loss" in r
+    ]
+    assert np.isfinite([r["loss"] for r in logged[0] if "loss" in r]).all()
+
+
+def test_skipping_everything_leads_nowhere(toy, monkeypatch, tmp_path, poison):
+    monkeypatch.setattr(stage_run, "_MOST_IN_A_ROW", 3)
+    poison(7, times=1)
+    config = toy_config(tmp_path, "baseline", on_nonfinite="skip", batch_size=215, steps=5)
+    with pytest.raises(UserError, match=r"step 3: the gradient .*, as in 2 steps before; lower"):
+        run.train(config)
+
+
+def test_it_goes_back_to_the_last_checkpoint_at_half_the_rate(toy, tmp_path, poison, capsys):
+    poison(7, times=1)
+    config = toy_config(tmp_path, "baseline", on_nonfinite="rollback", **FLAGS)
+    assert run.train(config) == 0
+    said = capsys.readouterr().err
+    assert "the gradient of baseline is not finite; back to step " in said
+    results = json.loads((tmp_path / "results.json").read_text())
+    (stage,) = results["stages"]
+    assert (stage["rate"], stage["rollbacks"], results["rollbacks"]) == (0.5, 1, 1)
+    (event,) = [record for record in _records(tmp_path) if "event" in record]
+    assert (event["event"], event["rate"], event["step"] % 4) == ("rollback", 0.5, 0)
+    steps = [r["step"] for r in _records(tmp_path) if r.get("split") == "train"]
+    assert steps == [8, 16]
+    _assert_finite(tmp_path / "best")
+
+
+@pytest.mark.slow
+def test_going_back_for_ever_leads_nowhere(toy, tmp_path, poison):
+    poison(7, times=99)
+    config = toy_config(tmp_path, "baseline", on_nonfinite="rollback", batch_size=100)
+    with pytest.raises(UserError, match=r"also at 0\.03125 times the learning rate; lower"):
+        run.train(config)
+    saved = CheckpointStore(tmp_path / "checkpoints").newest()
+    assert (saved.progress["rate"], saved.progress["rollbacks"]) == (1, 0)
+    _assert_finite(tmp_path / "checkpoints")
+
+
+def test_weights_that_an_update_blew_up_are_never_saved(toy, monkeypatch, tmp_path):
+    run_loop = stage_run.StageRun._run_loop
+
+    def blow_up(self, *args):
+        seconds = run_loop(self, *args)
+        if self._progress.step == 4:
+            weight = self._optimizers["baseline"].variables[0]
+            weight.assign(tf.fill(weight.shape, np.inf))
+        return seconds
+
+    monkeypatch.setattr(stage_run.StageRun, "_run_loop", blow_up)
+    with pytest.raises(UserError, match="stage baseline, step 4: the weights of baseline are not"):
+        run.train(toy_config(tmp_path, "baseline", checkpoint_steps=2))
+    assert CheckpointStore(tmp_path / "checkpoints").newest().number == 2
+    _assert_finite(tmp_path / "checkpoints")

@@ -1,0 +1,92 @@
+"""What the harnesses found, and how `docs/reliability.md` shows it.
+
+    python -m tests.faults.record
+
+puts what lies in `docs/results/reliability` into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "results" / "reliability"
+PAGE = ROOT / "docs" / "reliability.md"
+_FROM, _TO = "<!-- what the harnesses found: generated -->\n", "<!-- end -->\n"
+_PROVENANCE = ("command", "versions", "device", "threads", "revision", "count", "seed", "faults")
+
+
+def parser(text: str, count: int) -> argparse.ArgumentParser:
+    """The options that every harness has."""
+    options = argparse.ArgumentParser(description=text.splitlines()[0])
+    options.add_argument("--count", type=int, default=count, help=f"how often (default {count})")
+    options.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    options.add_argument("--folder", type=pathlib.Path, help="where runs go; default: a new one")
+    options.add_argument("--record", action="store_true", help="put it into docs/reliability.md")
+    return options
+
+
+def finish(name: str, options: argparse.Namespace, found: dict[str, Any], faults: list[str]) -> int:
+    """Prints what was found, records it where that was asked for, and returns the exit code.
+
+    Args:
+      name: of the harness.
+      options: of `parser`.
+      found: numbers by name.
+      faults: what should not have happened, one line each.
+    """
+    found = {**found, "count": options.count, "seed": options.seed, "faults": faults}
+    print(json.dumps(found, indent=1))
+    if options.record:
+        from moe.provenance import provenance
+
+        words = (word for word in sys.argv[1:] if not word.startswith("--folder"))
+        command = " ".join(["python", "-m", f"tests.faults.{name}", *words])
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        content = found | provenance() | {"command": command}
+        (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+        main()
+    return 1 if faults else 0
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_value(each)}" for name, each in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def section(folder: pathlib.Path = FOLDER) -> str:
+    """The generated part of the page, its marks included."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        versions = ", ".join(f"{name} {v}" for name, v in content["versions"].items())
+        lines += [f"### {path.stem.replace('_', ' ')}", "", "| found | |", "|---|---|"]
+        numbers = {name: v for name, v in content.items() if name not in _PROVENANCE}
+        numbers["faults"] = len(content["faults"])
+        lines += [f"| {name.replace('_', ' ')} | {_value(v)} |" for name, v in numbers.items()]
+        lines += ["", f"`{content['command']}`; {content['device']}; {versions}; revision "]
+        lines[-1] += f"{content['revision']}"
+        lines.append("")
+    return _FROM + "\n".join(["", *lines]) + _TO
+
+
+def whole_page(page: str, generated: str) -> str:
+    """The page with its generated part replaced."""
+    before, _, rest = page.partition(_FROM)
+    return before + generated + rest.partition(_TO)[2]
+
+
+def main() -> int:
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(whole_page(page, section()), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
