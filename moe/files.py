@@ -140,6 +140,18 @@ def write_json(path: pathlib.Path, content: Any, indent: int | None = 2) -> None
     write_whole(path, f"{json.dumps(content, indent=indent, allow_nan=False)}\n".encode())
 
 
+def parse_json(text: str, **options: Any) -> Any:
+    """`json.loads`, which gives up on brackets in brackets in brackets with an error of its own.
+
+    Raises:
+      ValueError: this is no JSON, or none that anybody wrote on purpose.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("too deep") from None
+
+
 def read_own_json(path: str, flag: str) -> Any:
     """The content of a JSON file that somebody wrote by hand and named in a flag.
 
@@ -148,7 +160,7 @@ def read_own_json(path: str, flag: str) -> Any:
     """
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8")
-        return json.loads(text, object_pairs_hook=_no_doubles, parse_constant=_no_number)
+        return parse_json(text, object_pairs_hook=_no_doubles, parse_constant=_no_number)
     except (OSError, ValueError) as error:
         raise UserError(f"--{flag}={path}: cannot be read as JSON ({error}).") from error
 
@@ -160,7 +172,7 @@ def read_json(path: pathlib.Path) -> Any:
       UserError: it is missing, unreadable or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        return parse_json(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
@@ -180,7 +192,7 @@ def read_json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     records = []
     for line in lines:  # a process that was killed leaves half a line
         with contextlib.suppress(ValueError):
-            records.append(json.loads(line))
+            records.append(parse_json(line))
     return [record for record in records if isinstance(record, dict)]
 
 

@@ -85,7 +85,8 @@ def test_a_lock_ends_with_the_process_that_has_it(tmp_path):
     code = f"""
 import os, pathlib
 from moe.files import alone_in
-alone_in(pathlib.Path({str(tmp_path)!r})).__enter__()
+held = alone_in(pathlib.Path({str(tmp_path)!r}))
+held.__enter__()
 print("locked", flush=True)
 os.read(0, 1)
 """

@@ -134,6 +134,8 @@ RUNS_CODE = {
 NO_WAY_IN = {
     ("moe.benchmark.training", "from_config"): "a layer's own, in memory",
     ("moe.benchmark.training", "clone_model"): "a layer's own, in memory",
+    ("moe.models.trunk", "from_config"): "a layer's own, in memory",
+    ("moe.report.write", "routing_figures.load"): "a drawing of the load",
     ("moe.models.mixture", "deserialize_keras_object"): "what Keras asks a model to have",
 }
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from moe.data.source import Examples
+from moe.files import parse_json
 
 _FORMAT = 1
 _ABANDONED_SECONDS = 3_600
@@ -62,7 +63,7 @@ def cached(
 def _load(entry: pathlib.Path) -> Examples | None:
     """The entry's examples; None if it is missing, incomplete or damaged."""
     try:
-        sums = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+        sums = parse_json((entry / _MANIFEST).read_text(encoding="utf-8"))
         if any(_digest(entry / name) != digest for name, digest in sums.items()):
             return None
         columns = {

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe.errors import UserError, warn
+from moe.files import parse_json
 
 Variables = Mapping[str, Sequence[tf.Variable]]
 _FORMAT = 1
@@ -188,7 +189,7 @@ class CheckpointStore:
         try:
             if stored.is_symlink() or stored.stat().st_size > _MOST_BYTES:
                 raise ValueError("has a manifest that is none")
-            manifest = json.loads(stored.read_text())
+            manifest = parse_json(stored.read_text())
             if manifest["digest"] != _manifest_digest(manifest):
                 raise ValueError("has a damaged manifest")
             files, progress = manifest["files"], manifest["progress"]

@@ -6,13 +6,13 @@ therefore decided by the chief and agreed on; everything else follows from the s
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Protocol
 
 import tensorflow as tf
 
 from moe.errors import UserError
+from moe.files import parse_json
 
 _SUM = tf.distribute.ReduceOp.SUM
 
@@ -75,7 +75,7 @@ def workers_asked_for() -> int:
     if not text:
         return 1
     try:
-        config = json.loads(text)
+        config = parse_json(text)
         workers, task = config["cluster"]["worker"], config["task"]
         fits = task["type"] == "worker" and 0 <= task["index"] < len(workers)
     except (ValueError, KeyError, TypeError) as error:
