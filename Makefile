@@ -9,11 +9,11 @@ train: $(VENV)/installed
 	$(BIN)/python train.py --mode=joint --gpus=1
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What takes too long for every day.
 verify: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow or not slow"
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -89,6 +89,7 @@ def eval_flags() -> flags.FlagValues:
         "gate_threshold",
         "Soft routing runs only experts with at least this share of the gate, and the favourite.",
     )
+    define.string("tta", f"{', '.join(config.TEST_TIME_AUGMENTATIONS)}. Default: the run's own.")
     define.string("eval_split", "test or validation.")
     define.string(
         "data_dir", "Folder of TFDS. Default: the run's own, or TFDS_DATA_DIR where that is gone."
@@ -132,7 +133,12 @@ def _data(values: flags.FlagValues) -> None:
         "Use this many examples of the training split, validation included. Default: all.",
     )
     define.integer("data_seed", "Which examples are used and kept for validation.")
-    define.string("augment", f"{', '.join(config.AUGMENTATIONS)}. Default: {_OPEN}.")
+    define.string(
+        "augment",
+        f"{', '.join(config.AUGMENTATIONS)}: mirrored at random, or every other epoch; cropped at "
+        f"random. Default: {_OPEN}.",
+    )
+    define.integer("crop_reach", "Pixels that a crop moves an image by, at most.")
     define.integer(
         "image_size",
         "Make every image of a folder or a TFDS set N x N. Default: as they are, all of one size.",
@@ -157,6 +163,19 @@ def _model(values: flags.FlagValues) -> None:
             f"Network of the {part}: {', '.join(BACKBONES)}, mlp-WIDTH-WIDTH…, or "
             f"package.module:function; NAME*1.5: half as wide again. Default: {_OPEN}.",
         )
+    define.integer(
+        "trunk",
+        "All networks share the expert backbone's layers up to and with its kernel number N, and "
+        "each goes on with the rest of its own; 0: none.",
+    )
+    define.boolean(
+        "whiten",
+        "Networks that begin with a convolution whiten patches by it: filters fitted to the "
+        "training images, and frozen.",
+    )
+    define.boolean(
+        "identity_init", "Convolutions start by handing on their channels, not at random."
+    )
     define.string(
         "routing",
         "soft (all experts run, weighted), hard (one runs), topk (--top_k run), noisy_topk (the "
@@ -169,6 +188,11 @@ def _model(values: flags.FlagValues) -> None:
         "balance_bias",
         "With hard and topk: each step moves a bias on each expert's score by this much towards "
         "an even load; no loss, no gradient. 0: none.",
+    )
+    define.string(
+        "tta",
+        f"{', '.join(config.TEST_TIME_AUGMENTATIONS)}: the finished networks answer with the mean "
+        "over an image and its mirror image, each of them, for twice the MACs.",
     )
 
 
@@ -216,10 +240,37 @@ def _training(values: flags.FlagValues) -> None:
         '{"class": weight}. Default: all the same.',
     )
     define.integer("batch_size", f"Examples a step over all devices. Default: {_OPEN}.")
-    define.string("optimizer", f"{', '.join(config.OPTIMIZERS)}.")
+    define.string(
+        "optimizer",
+        f"{', '.join(config.OPTIMIZERS)}; muon is for the kernels of hidden layers, and nesterov "
+        "has the other weights.",
+    )
     define.float("learning_rate", "Peak learning rate.")
-    define.string("schedule", f"{', '.join(config.SCHEDULES)}.")
+    define.float("momentum", "Of momentum, nesterov and muon.")
+    define.float(
+        "bias_lr_scale", "Factor of the learning rate for the offsets of normalisation layers."
+    )
+    define.float("muon_rate", "Peak learning rate of the weights that are muon's.")
+    define.string(
+        "schedule",
+        f"{', '.join(config.SCHEDULES)}: how the learning rates go on; triangular rises over the "
+        "first fifth, then falls to 0.",
+    )
     define.float("weight_decay", "Decoupled weight decay.")
+    define.float(
+        "label_smoothing",
+        "Share of a label's weight in the losses that all classes have alike; the gate's groups "
+        "and every evaluation take labels at their word.",
+    )
+    define.float(
+        "ema_decay",
+        "Evaluate and keep an exponential average of the weights with this decay a step; 0: none.",
+    )
+    define.integer(
+        "lookahead",
+        "Every N steps the weights go back to an average that follows them ever more slowly, and "
+        "that is evaluated and kept; 0: none.",
+    )
     define.integer(
         "accumulate",
         "Slices that a batch is run in, one after the other, before the weights change once: a "

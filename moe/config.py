@@ -36,9 +36,12 @@ EXPERT_HEADS = ("full", "group")
 BOOSTS = ("none", "scalar", "per_class")
 MIXTURE_LOSSES = ("likelihood", "expected")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
+MOMENTUM_OPTIMIZERS = ("momentum", "nesterov", "muon")
+"""Those that --momentum is for."""
 SCHEDULES = ("constant", "cosine", "triangular")
-AUGMENTATIONS = ("none", "flip", "flip_crop")
+AUGMENTATIONS = ("none", "flip", "flip_crop", "alternate", "alternate_crop")
+TEST_TIME_AUGMENTATIONS = ("none", "flip")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")
 ON_UNHEALTHY = ("warn", "stop")
@@ -63,6 +66,7 @@ class DataConfig:
     train_examples: int | None = None
     data_seed: int = 0
     augment: str | None = None
+    crop_reach: int = 4
     image_size: int | None = None
     skip_unreadable: bool = False
 
@@ -77,10 +81,14 @@ class ModelConfig:
     gate_backbone: str | None = None
     expert_backbone: str | None = None
     baseline_backbone: str | None = None
+    trunk: int = 0
+    whiten: bool = False
+    identity_init: bool = False
     routing: str = "soft"
     top_k: int = 1
     gate_temperature: float = 1.0
     balance_bias: float = 0.0
+    tta: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +117,14 @@ class TrainConfig:
     batch_size: int | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-3
+    momentum: float = 0.9
+    bias_lr_scale: float = 1.0
+    muon_rate: float = 0.02
     schedule: str = "constant"
     weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
+    lookahead: int = 0
     accumulate: int = 1
     capacity_factor: float = 1.25
     seed: int = 0
@@ -253,6 +267,7 @@ class EvalConfig:
     routing: tuple[str, ...] = ()
     gate_threshold: float = 0.0
     top_k: int | None = None
+    tta: str | None = None
     eval_split: str = "test"
     data_dir: str | None = None
     precision: str | None = None
@@ -276,6 +291,8 @@ class EvalConfig:
         _one_of("eval_split", self.eval_split, SPLITS)
         if self.precision is not None:
             _one_of("precision", self.precision, PRECISIONS)
+        if self.tta is not None:
+            _one_of("tta", self.tta, TEST_TIME_AUGMENTATIONS)
         _positive("batch_size", self.batch_size)
         _positive("top_k", self.top_k)
         if not 0 <= self.gate_threshold <= 1:
@@ -356,6 +373,7 @@ def validate(config: Config) -> None:
     _one_of("optimizer", train.optimizer, OPTIMIZERS)
     _one_of("schedule", train.schedule, SCHEDULES)
     _one_of("monitor", train.monitor, MONITORS)
+    _one_of("tta", model.tta, TEST_TIME_AUGMENTATIONS)
     _one_of("on_unhealthy", runtime.on_unhealthy, ON_UNHEALTHY)
     if model.boost is not None:
         _one_of("boost", model.boost, BOOSTS)
@@ -368,12 +386,20 @@ def validate(config: Config) -> None:
         _fail("gate_temperature", model.gate_temperature, f"from {low:g} to {high:g}")
     if not 0 < data.validation_fraction < 1:
         _fail("validation_fraction", data.validation_fraction, "between 0 and 1")
+    if not 0 <= train.momentum < 1:
+        _fail("momentum", train.momentum, "from 0 to below 1")
+    for name in ("label_smoothing", "ema_decay"):
+        if not 0 <= getattr(train, name) < 1:
+            _fail(name, getattr(train, name), "from 0 to below 1")
     for section, names in (
-        (data, ("train_examples", "image_size")),
+        (data, ("train_examples", "image_size", "crop_reach")),
         (model, ("top_k",)),
         (
             train,
-            ("epochs", "steps", "batch_size", "learning_rate", "accumulate", "capacity_factor"),
+            (
+                *("epochs", "steps", "batch_size", "learning_rate", "bias_lr_scale", "muon_rate"),
+                *("accumulate", "capacity_factor"),
+            ),
         ),
         (runtime, ("cpu_replicas", "steps_per_loop", "checkpoint_seconds", "keep")),
     ):
@@ -384,8 +410,8 @@ def validate(config: Config) -> None:
             loss,
             [field.name for field in dataclasses.fields(loss) if field.name != "mixture_loss"],
         ),
-        (model, ("balance_bias",)),
-        (train, ("patience", "weight_decay", "seed")),
+        (model, ("trunk", "balance_bias")),
+        (train, ("patience", "weight_decay", "lookahead", "seed")),
         (data, ("data_seed",)),
         (runtime, ("gpus", "checkpoint_steps")),
     ):
@@ -400,8 +426,30 @@ def validate(config: Config) -> None:
         raise UserError(f"--mode={config.mode} has no use for --groups={data.groups}.")
     if data.groups_from and not finds_groups:
         raise UserError("--groups_from names the baseline of --groups=auto:K; give both.")
+    if train.momentum != TrainConfig.momentum and train.optimizer not in MOMENTUM_OPTIMIZERS:
+        raise UserError(
+            f"--momentum={train.momentum}: is for --optimizer={', '.join(MOMENTUM_OPTIMIZERS)}."
+        )
+    if train.muon_rate != TrainConfig.muon_rate and train.optimizer != "muon":
+        raise UserError(f"--muon_rate={train.muon_rate}: is for --optimizer=muon.")
+    if train.ema_decay and train.lookahead:
+        raise UserError("--ema_decay and --lookahead: each averages the weights; give one of them.")
+    if data.crop_reach != DataConfig.crop_reach and not (data.augment or "").endswith("_crop"):
+        raise UserError(
+            f"--crop_reach={data.crop_reach}: is for --augment=flip_crop or alternate_crop."
+        )
     if not model.baseline and model.boost not in (None, "none"):
         _fail("boost", model.boost, "none where there is no baseline (--nobaseline)")
+    if model.trunk and config.mode in ("gate", "experts"):
+        raise UserError(
+            f"--trunk={model.trunk}: --mode={config.mode} trains no trunk; use --mode=baseline, "
+            "separate, staged or joint."
+        )
+    if model.trunk and not model.baseline and config.mode in ("separate", "staged"):
+        raise UserError(
+            f"--trunk={model.trunk}: --mode={config.mode} trains it with the baseline, which "
+            "--nobaseline leaves out; use --mode=joint."
+        )
     if config.mode == "baseline" and not model.baseline:
         raise UserError("--mode=baseline trains the baseline, which --nobaseline leaves out.")
     if model.routing not in TOP_K_ROUTINGS and model.top_k != 1:
@@ -430,6 +478,11 @@ def validate(config: Config) -> None:
         raise UserError(
             f"--budget={train.budget}: --schedule={train.schedule} must know its length in steps; "
             "use --schedule=constant, or a budget of epochs or macs."
+        )
+    if by_clock and train.lookahead:
+        raise UserError(
+            f"--budget={train.budget}: --lookahead={train.lookahead} must know its length in steps;"
+            " use a budget of epochs or macs."
         )
     if train.skip_stages and not train.init_from:
         raise UserError("--skip_stages leaves out what --init_from has trained already; give both.")
@@ -524,7 +577,7 @@ def _shown(value: Any) -> str:
 def identity_differences(old: Config, new: Config) -> list[str]:
     """How `new` differs from `old` in what identifies a run, one phrase a field.
 
-    The length of a run may grow, unless the schedule's shape depends on it.
+    The length of a run may grow, unless the shape of a schedule depends on it.
     """
     differences = []
     if old.mode != new.mode:
@@ -536,7 +589,8 @@ def identity_differences(old: Config, new: Config) -> list[str]:
             if before == after or not field.metadata.get("identity", True):
                 continue
             grows = before is not None and after is not None and after > before
-            may_grow = field.name in ("epochs", "steps") and old.train.schedule == "constant"
+            shape = old.train.schedule != "constant" or old.train.lookahead
+            may_grow = field.name in ("epochs", "steps") and not shape
             if grows and may_grow:
                 continue
             differences.append(f"--{field.name}={_shown(after)} (was {_shown(before)})")

@@ -14,6 +14,7 @@ from moe.discovery import agreement, as_members, cluster_classes, confusion_affi
 from moe.errors import UserError
 from moe.evaluate import summary
 from moe.files import choose_workdir, is_there, write_json
+from moe.provenance import provenance
 from moe.run import train
 from moe.train.devices import choose_strategy, on_one_device
 from moe.trained import find_run, restore_best
@@ -62,7 +63,11 @@ def _baseline_run(config: Config, workdir: pathlib.Path) -> Config:
         _in_folder(config, workdir),
         mode="baseline",
         data=dataclasses.replace(config.data, groups=None),
-        model=ModelConfig(baseline_backbone=config.model.baseline_backbone),
+        model=ModelConfig(
+            baseline_backbone=config.model.baseline_backbone,
+            whiten=config.model.whiten,
+            identity_init=config.model.identity_init,
+        ),
         loss=LossConfig(),
         # Both name parts of the mixture.
         train=dataclasses.replace(config.train, init_from=(), skip_stages=()),
@@ -105,6 +110,7 @@ def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
         "found": found,
         "named": {group: list(names) for group, names in named.items()} if named else None,
         "agreement": agreement(found, named) if named else None,
+        **provenance(),
     }
 
 

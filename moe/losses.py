@@ -9,7 +9,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from moe.routing import asks_somebody, slots_by_expert
-from moe.types import Routing
+from moe.types import IMPOSSIBLE, Routing
 
 
 def pick(log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
@@ -20,44 +20,75 @@ def pick(log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
     return tf.squeeze(tf.gather(log_probs, index, axis=-1, batch_dims=1 + middle), axis=-1)
 
 
-def cross_entropy(log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
-    """`-log p(label)`: `<float32>[S, L]`, `<int32>[S]` -> `<float32>[S]`."""
-    return -pick(log_probs, label)
+def pick_smoothed(log_probs: tf.Tensor, label: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """What is expected of `log_probs` where the label is not taken at its word.
+
+    The label has the weight `1 - smoothing`, and all classes share the rest evenly (Szegedy et al.
+    2015, 1512.00567): those that are possible, for a group head knows no others.
+
+    Args:
+      log_probs: `<float32>[S, ..., L]`.
+      label: `<int32>[S]`.
+      smoothing: 0: the label alone counts.
+
+    Returns:
+      `<float32>[S, ...]`.
+    """
+    named = pick(log_probs, label)
+    if not smoothing:
+        return named
+    possible = log_probs > IMPOSSIBLE / 2
+    total = tf.reduce_sum(tf.where(possible, log_probs, 0.0), axis=-1)
+    mean = total / tf.reduce_sum(tf.cast(possible, tf.float32), axis=-1)
+    return (1 - smoothing) * named + smoothing * mean
 
 
-def expected_loss(routing: Routing, blend_log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
+def cross_entropy(log_probs: tf.Tensor, label: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
+    """`-log p(label)`: `<float32>[S, L]`, `<int32>[S]` -> `<float32>[S]`; see `pick_smoothed`."""
+    return -pick_smoothed(log_probs, label, smoothing)
+
+
+def expected_loss(
+    routing: Routing, blend_log_probs: tf.Tensor, label: tf.Tensor, smoothing: float = 0.0
+) -> tf.Tensor:
     """`sum_k w_k * -log q_k(label)` (each expert is paid for its own answer): `<float32>[S]`."""
-    return -tf.reduce_sum(tf.exp(routing.log_weights) * pick(blend_log_probs, label), axis=1)
+    picked = pick_smoothed(blend_log_probs, label, smoothing)
+    return -tf.reduce_sum(tf.exp(routing.log_weights) * picked, axis=1)
 
 
-def stand_in_likelihood_loss(
+def stand_in_log_probs(
     routing: Routing,
     gate_log_probs: tf.Tensor,
     expert_log_probs: tf.Tensor,
-    fallback_log_prob: tf.Tensor,
+    fallback_log_probs: tf.Tensor,
 ) -> tf.Tensor:
-    """`-log sum_e g_e (q_e(y) if e ran, else r(y))`: a fallback `r` stands in for who did not run.
+    """`log sum_e g_e (q_e(y) if e ran, else r(y))`: a fallback `r` stands in for who did not run.
 
-    With one expert it is `-log[g q(y) + (1 - g) r(y)]`. The gate learns from the experts that ran:
-    it is right to insist on one (`g` up) that beats the fallback. Where nobody ran it is `-log r`.
+    With one expert it is `log[g q(y) + (1 - g) r(y)]`. As a likelihood it has the gate learn from
+    the experts that ran: it is right to insist on one (`g` up) that beats the fallback. Where
+    nobody ran it is `log r`.
 
     Args:
       routing: the assignment, `[S, K]`, no expert twice; its weights are of no account.
       gate_log_probs: `<float32>[S, E]`.
-      expert_log_probs: `<float32>[S, K]`, blended, of the label.
-      fallback_log_prob: `<float32>[S]`, the same of the baseline, or of the uniform distribution.
+      expert_log_probs: `<float32>[S, K, L]`, blended.
+      fallback_log_probs: `<float32>[S, L]`, the same of the baseline, or uniform.
 
     Returns:
-      `<float32>[S]`.
+      `<float32>[S, L]`; sums to 1 as the others do.
     """
-    asked = slots_by_expert(routing, gate_log_probs.shape[1])
+    asked = slots_by_expert(routing, gate_log_probs.shape[1])[..., tf.newaxis]  # [S, K, E, 1]
     answers = tf.reduce_sum(tf.where(asked, expert_log_probs[:, :, tf.newaxis], 0.0), axis=1)
-    says = tf.where(tf.reduce_any(asked, axis=1), answers, fallback_log_prob[:, tf.newaxis])
-    return -tf.reduce_logsumexp(gate_log_probs + says, axis=1)
+    says = tf.where(tf.reduce_any(asked, axis=1), answers, fallback_log_probs[:, tf.newaxis])
+    return tf.reduce_logsumexp(gate_log_probs[..., tf.newaxis] + says, axis=1)
 
 
 def expert_cross_entropy(
-    routing: Routing, expert_log_probs: tf.Tensor, label: tf.Tensor, own_expert: tf.Tensor
+    routing: Routing,
+    expert_log_probs: tf.Tensor,
+    label: tf.Tensor,
+    own_expert: tf.Tensor,
+    smoothing: float = 0.0,
 ) -> tf.Tensor:
     """Cross-entropy of the expert that an example belongs to, 0 where that one did not run.
 
@@ -66,13 +97,14 @@ def expert_cross_entropy(
       expert_log_probs: `<float32>[S, K, L]`.
       label: `<int32>[S]`.
       own_expert: `<int32>[S]`, the expert that should learn the example.
+      smoothing: as in `pick_smoothed`.
 
     Returns:
       `<float32>[S]`.
     """
     own = asks_somebody(routing) & (routing.expert_index == own_expert[:, tf.newaxis])
     # A group head cannot name a foreign class at all: where() keeps that from reaching the sum.
-    losses = tf.where(own, -pick(expert_log_probs, label), 0.0)
+    losses = tf.where(own, -pick_smoothed(expert_log_probs, label, smoothing), 0.0)
     return tf.reduce_sum(losses, axis=1)
 
 

@@ -107,6 +107,7 @@ def train(
     if replicas > 1:
         routed = config.model.routing != "soft" and stages[-1].kind == "joint"
         check_replicas(mixture.parts(), routed)
+    mixture.fit_inputs(workspace.train.examples.features)
     initial = _start_weights(workspace, mixture, parts_of(stages), workdir)
     stages = count_starts(leave_out(stages, config.train.skip_stages, initial), initial)
     stages = allot(config, mixture, stages, workspace.train)
@@ -138,7 +139,6 @@ def train(
     for part, model in mixture.parts().items():
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
-    mixture.standardize.fit(workspace.train.examples.features)
     again = continue_command(part_of or workdir)
     with stop_on_signals() as stop:
         context = Context(
@@ -331,13 +331,15 @@ def _evaluate(
     """The final evaluation: the only place of a run that opens the test split."""
     config, groups = workspace.config, workspace.groups
     parts = parts_of(stages)
+    mixture.mirrors = config.model.tta == "flip"
     test = workspace.open_test()
-    evaluation = header(workspace, test, "test", policy)
+    evaluation = header(workspace, test, "test", policy, config.model.tta)
     results = {
         "dataset": workspace.source.name,
         "note": workspace.source.note,
         "mode": config.mode,
         "routing": config.model.routing,
+        "tta": config.model.tta,
         "classes": list(workspace.source.classes),
         "groups": list(groups.names),
         "examples": {

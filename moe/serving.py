@@ -72,7 +72,7 @@ def answering(trained: Trained, way: Way | None) -> Answer:
     mixture = trained.mixture
 
     def alone(features: tf.Tensor) -> dict[str, tf.Tensor]:
-        log_probs = mixture.baseline_log_probs(mixture.standardize(features))
+        log_probs = mixture.baseline_log_probs(mixture.encode(features))
         return {
             "probabilities": tf.exp(log_probs),
             "answer": tf.argmax(log_probs, axis=1, output_type=tf.int32),

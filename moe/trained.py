@@ -70,12 +70,15 @@ class Trained(NamedTuple):
         raise UserError(f"this run trained {', '.join(self.parts)} only, and none of them answers.")
 
 
-def open_trained(workdir: str | os.PathLike, precision: str | None = None) -> Trained:
+def open_trained(
+    workdir: str | os.PathLike, precision: str | None = None, tta: str | None = None
+) -> Trained:
     """Opens a finished run on the current device.
 
     Args:
       workdir: a folder that `train.py` wrote.
       precision: of the networks; the one the run was trained in if None.
+      tta: test-time augmentation, `none` or `flip`; the run's own if None.
 
     Raises:
       UserError: there is no run, it is not finished, or its files are damaged.
@@ -86,6 +89,7 @@ def open_trained(workdir: str | os.PathLike, precision: str | None = None) -> Tr
     policy = choose_precision(precision or stored.precision).policy
     mixture = build_mixture(config, groups, shape, len(classes), policy)
     parts = restore_best(mixture, workdir)
+    mixture.mirrors = (tta or config.model.tta) == "flip"
     return Trained(config, classes, groups, shape, table, policy, mixture, parts)
 
 

@@ -51,6 +51,7 @@ WRONG = [
     ("precision", "float16", "one of auto, float32"),
     ("optimizer", "lion", "one of sgd, momentum"),
     ("schedule", "linear", "one of constant, cosine"),
+    ("tta", "crops", "one of none, flip"),
     ("monitor", "f1", "one of accuracy, loss"),
     ("boost", "vector", "one of none, scalar, per_class"),
     ("augment", "mixup", "one of none, flip"),
@@ -58,8 +59,18 @@ WRONG = [
     ("validation_fraction", 1.0, "between 0 and 1"),
     ("validation_fraction", -0.1, "between 0 and 1"),
     ("validation_fraction", float("nan"), "between 0 and 1"),
+    ("ema_decay", 1.0, "from 0 to below 1"),
+    ("ema_decay", float("nan"), "from 0 to below 1"),
+    ("lookahead", -1, "0 or more"),
+    ("momentum", 1.0, "from 0 to below 1"),
+    ("momentum", -0.5, "from 0 to below 1"),
+    ("bias_lr_scale", 0.0, "greater than 0"),
+    ("muon_rate", 0.0, "greater than 0"),
+    ("label_smoothing", 1.0, "from 0 to below 1"),
+    ("label_smoothing", -0.1, "from 0 to below 1"),
     ("train_examples", 0, "greater than 0"),
     ("image_size", 0, "greater than 0"),
+    ("crop_reach", 0, "greater than 0"),
     ("top_k", 0, "greater than 0"),
     ("gate_temperature", 0.0, "from 1e-06 to 1e+06"),
     ("gate_temperature", float("inf"), "from 1e-06 to 1e+06"),
@@ -80,6 +91,7 @@ WRONG = [
     ("importance_loss", -1.0, "0 or more"),
     ("load_loss", -1.0, "0 or more"),
     ("balance_bias", -0.1, "0 or more"),
+    ("trunk", -1, "0 or more"),
     ("patience", -1, "0 or more"),
     ("weight_decay", -0.1, "0 or more"),
     ("seed", -1, "0 or more"),
@@ -154,6 +166,13 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"mode": "baseline", "groups": "auto:2"}, r"--mode=baseline has no use for --groups=auto"),
         ({"groups": "semantic", "groups_from": "r"}, r"--groups_from names the baseline of"),
         ({"routing": "expert_choice", "top_k": 2}, r"--top_k=2: must be 1 with --routing=expert_"),
+        ({"crop_reach": 2}, r"--crop_reach=2: is for --augment=flip_crop or alternate_crop"),
+        ({"crop_reach": 2, "augment": "flip"}, r"--crop_reach=2: is for --augment=flip_crop"),
+        ({"momentum": 0.5}, r"--momentum=0.5: is for --optimizer=momentum, nesterov, muon"),
+        ({"ema_decay": 0.9, "lookahead": 5}, r"--ema_decay and --lookahead: .* give one of them"),
+        ({"muon_rate": 0.5}, r"--muon_rate=0.5: is for --optimizer=muon"),
+        ({"trunk": 2, "mode": "experts"}, r"--trunk=2: --mode=experts trains no trunk; use --mode"),
+        ({"trunk": 2, "mode": "staged", "baseline": False}, r"--trunk=2: .* the baseline, which"),
         ({"balance_bias": 0.1}, r"--balance_bias=0.1: .* --routing=soft leaves no such choice"),
         ({"routing": "noisy_topk", "balance_bias": 0.1}, r"--routing=noisy_topk leaves no such"),
         ({"load_loss": 0.1}, r"--load_loss=0.1: .* counts have no gradient; use --routing=noisy_t"),
@@ -162,6 +181,7 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
         ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
         ({"skip_stages": ("gate",)}, r"--skip_stages leaves out what --init_from has trained"),
+        ({"budget": "seconds:9", "lookahead": 5}, r"--budget=seconds:9: --lookahead=5 must know"),
         ({"budget": "seconds:9", "schedule": "cosine"}, r"--budget=seconds:9: --schedule=cosine"),
         ({"mode": "gate", "export": True}, r"--export: --mode=gate trains no network that answers"),
     ],
@@ -252,17 +272,21 @@ def test_a_stored_configuration_of_another_version_is_refused(where):
 ANOTHER = {
     "dataset": "digits", "data_dir": "d", "groups": "none:3", "groups_from": "r",
     "validation_fraction": 0.2, "train_examples": 9, "data_seed": 1, "augment": "flip",
+    "crop_reach": 2,
     "image_size": 9, "skip_unreadable": True, "class_weights": "balanced",
     "expert_head": "group", "baseline": False, "boost": "none", "gate_backbone": "tiny",
     "expert_backbone": "tiny",
     "baseline_backbone": "tiny", "routing": "topk", "top_k": 2, "gate_temperature": 2.0,
     "mixture_loss": "expected", "gate_supervision": 0.0, "baseline_loss": 0.0, "expert_loss": 0.0,
     "balance_loss": 1.0, "z_loss": 1.0, "importance_loss": 1.0, "load_loss": 1.0,
-    "balance_bias": 1.0, "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
-    "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0, "schedule": "cosine",
-    "weight_decay": 1.0, "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
-    "init_from": ("runs/a",), "budget": "epochs:3", "skip_stages": ("gate",),
-    "gpus": 1, "require_gpus": True, "profile": True, "export": True,
+    "balance_bias": 1.0, "tta": "flip", "trunk": 2, "whiten": True, "identity_init": True,
+    "epochs": 3, "steps": 3, "patience": 3, "monitor": "loss",
+    "batch_size": 3, "optimizer": "sgd", "learning_rate": 1.0,
+    "momentum": 0.5, "bias_lr_scale": 2.0, "muon_rate": 1.0, "schedule": "cosine",
+    "weight_decay": 1.0, "label_smoothing": 0.1, "ema_decay": 0.9, "lookahead": 5,
+    "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
+    "init_from": ("runs/a",), "budget": "epochs:3", "skip_stages": ("gate",), "gpus": 1,
+    "require_gpus": True, "profile": True, "export": True,
     "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "on_unhealthy": "stop", "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
@@ -275,6 +299,9 @@ NEEDS = {
     "balance_bias": {"routing": "hard"},
     "groups_from": {"groups": "auto:2"},
     "skip_stages": {"init_from": ("runs/a",)},
+    "crop_reach": {"augment": "flip_crop"},
+    "momentum": {"optimizer": "nesterov"},
+    "muon_rate": {"optimizer": "muon"},
 }
 
 
@@ -305,9 +332,11 @@ def test_a_run_may_grow_but_not_shrink(length):
     assert config.identity_differences(long, short) == [f"--{length}=10 (was 20)"]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "triangular"])
-def test_a_run_may_not_grow_where_the_schedule_depends_on_its_length(schedule):
-    short, long = (change(Config(), schedule=schedule, epochs=n) for n in (10, 20))
+@pytest.mark.parametrize(
+    "values", [{"schedule": "cosine"}, {"schedule": "triangular"}, {"lookahead": 5}]
+)
+def test_a_run_may_not_grow_where_a_schedule_depends_on_its_length(values):
+    short, long = (change(Config(), epochs=n, **values) for n in (10, 20))
     assert config.identity_differences(short, long) == ["--epochs=20 (was 10)"]
 
 
@@ -329,6 +358,8 @@ def test_a_run_may_not_grow_where_the_schedule_depends_on_its_length(schedule):
         ({"workdir": "a", "routing": ("expert:",)}, r"--routing=expert:: must be among"),
         ({"workdir": "a", "eval_split": "train"}, r"--eval_split=train: .* test, validation"),
         ({"workdir": "a", "precision": "half"}, r"--precision=half: must be one of auto"),
+        ({"workdir": "a", "tta": "crops"}, r"--tta=crops: must be one of none, flip"),
+        ({"compare": ("a", "b"), "tta": "flip"}, r"give --tta with --workdir"),
         ({"workdir": "a", "batch_size": 0}, r"--batch_size=0: must be greater than 0"),
         ({"workdir": "a", "top_k": 0}, r"--top_k=0: must be greater than 0"),
         ({"compare": ("a", "b"), "export": True}, r"give --export with --workdir"),

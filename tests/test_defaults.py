@@ -132,6 +132,7 @@ def test_joint_and_baseline_need_no_groups(mode):
     ("config", "source", "axes", "message"),
     [
         (Config(data=DataConfig(augment="flip")), TABLE, 1, r"--augment=flip is for images; iris"),
+        (Config(model=ModelConfig(tta="flip")), TABLE, 1, r"--tta=flip is for images; iris"),
         (
             Config(model=ModelConfig(expert_head="group")),
             TABLE,

@@ -44,7 +44,8 @@ def stand_in(gate, ran, says, fallback):
     """The loss of examples whose experts `ran` (`[S, K]`, -1: nobody) say `says` of the label."""
     asked = tf.constant(ran) >= 0
     chosen = Routing(tf.maximum(ran, 0), tf.where(asked, 0.0, IMPOSSIBLE))
-    return losses.stand_in_likelihood_loss(chosen, gate, says, fallback)
+    says, fallback = says[..., tf.newaxis], fallback[..., tf.newaxis]
+    return -losses.stand_in_log_probs(chosen, gate, says, fallback)[:, 0]
 
 
 def test_the_fallback_stands_in_for_experts_that_did_not_run():
@@ -111,6 +112,52 @@ def test_expert_cross_entropy_is_not_spoiled_by_an_expert_that_cannot_name_the_l
     np.testing.assert_allclose(result, [1.0])
     gradient = tf.convert_to_tensor(tape.gradient(result, answers))
     np.testing.assert_array_equal(gradient, [[[0, 0], [0, -1]]])
+
+
+# --- smoothed labels ----------------------------------------------------------------------------
+
+
+def smoothed(probabilities, label, smoothing):
+    """`-sum_c t_c log p_c` with the target written out."""
+    log_probs = np.log(probabilities)
+    target = np.full(log_probs.shape, smoothing / log_probs.shape[-1])
+    target[..., label] += 1 - smoothing
+    return -(target * log_probs).sum(axis=-1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.9])
+def test_every_class_has_its_share_of_a_smoothed_label(smoothing):
+    p = [0.5, 0.3, 0.2]
+    expected = [smoothed(p, label, smoothing) for label in (0, 2)]
+    result = losses.cross_entropy(log(p, p), tf.constant([0, 2]), smoothing)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    # Least where the answer is the target itself.
+    target = [1 - 2 * smoothing / 3, smoothing / 3, smoothing / 3]
+    best = losses.cross_entropy(
+        tf.math.log([target]) if smoothing else log([1, 1e-9, 1e-9]), tf.constant([0]), smoothing
+    )
+    assert float(best[0]) < expected[0]
+
+
+def test_experts_are_paid_by_smoothed_labels():
+    answers, label = [[[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]]], tf.constant([1])
+    each = [smoothed(p, 1, 0.3) for p in answers[0]]
+    chosen = Routing(tf.constant([[0, 1]]), log([0.25, 0.75]))
+    result = losses.expected_loss(chosen, log(*answers), label, 0.3)
+    np.testing.assert_allclose(result, [0.25 * each[0] + 0.75 * each[1]], rtol=1e-6)
+    own = losses.expert_cross_entropy(chosen, log(*answers), label, tf.constant([1]), 0.3)
+    np.testing.assert_allclose(own, each[1:], rtol=1e-6)
+
+
+def test_smoothing_asks_no_group_head_for_foreign_classes():
+    inside = np.log(np.float32([0.7, 0.3]))
+    head = tf.constant([[inside[0], inside[1], IMPOSSIBLE]])
+    with tf.GradientTape() as tape:
+        tape.watch(head)
+        result = losses.cross_entropy(head, tf.constant([1]), 0.2)
+    np.testing.assert_allclose(result, [smoothed([0.7, 0.3], 1, 0.2)], rtol=1e-6)
+    gradient = tf.convert_to_tensor(tape.gradient(result, head))
+    np.testing.assert_allclose(gradient, [[-0.1, -0.9, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def untrained_run(workdir: pathlib.Path, mode: str = "joint", **changes) -> path
     config = toy_config(workdir, mode, **changes)
     workspace = open_workspace(config)
     mixture = workspace.build(tf.distribute.get_strategy(), "float32")
-    mixture.standardize.fit(workspace.train.examples.features)
+    mixture.fit_inputs(workspace.train.examples.features)
     if mixture.balance_bias is not None:
         mixture.balance_bias.assign(0.05 * tf.range(mixture.num_experts, dtype=tf.float32))
     parts = parts_of(stages_of(workspace.config, workspace.groups, list(mixture.parts())))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from moe.data.augment import AUGMENTATIONS
+from moe.data.augment import unchanged
 from moe.data.pipeline import Split, training_batches
 from moe.data.source import Examples
 from moe.types import Batch
@@ -66,7 +66,7 @@ def generated_split(size: int = 4_096) -> Split:
 
 def one_batch(batch_size: int) -> Batch:
     """A batch that stays in memory."""
-    batches = training_batches(generated_split(), batch_size, KEY, 0, AUGMENTATIONS["none"])
+    batches = training_batches(generated_split(), batch_size, KEY, 0, unchanged)
     return next(iter(batches))
 
 

@@ -13,7 +13,7 @@ from moe.benchmark.cases import (
     one_batch,
 )
 from moe.benchmark.measure import Arm
-from moe.data.augment import AUGMENTATIONS
+from moe.data.augment import make_augmentation
 from moe.data.pipeline import training_batches
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
@@ -73,7 +73,7 @@ def loop_arm(
     if augment is None:
         batches = tf.data.Dataset.from_tensors(one_batch(batch_size)).repeat()
     else:
-        augmentation = AUGMENTATIONS[augment]
+        augmentation = make_augmentation(augment)
         batches = training_batches(generated_split(), batch_size, KEY, 0, augmentation)
     iterator = iter(batches)
     first, count = tf.constant(0, tf.int64), tf.constant(steps, tf.int64)
@@ -161,7 +161,8 @@ def _with_stock_layers(model: keras.Model) -> keras.Model:
         if isinstance(layer, Dropout):
             return keras.layers.Dropout(layer.rate)
         if isinstance(layer, BatchNorm):
-            return keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon)
+            same = ("momentum", "epsilon", "center", "scale")
+            return keras.layers.BatchNormalization(**{name: getattr(layer, name) for name in same})
         if isinstance(layer, MaxPool):
             return keras.layers.MaxPooling2D.from_config(layer.get_config())
         return layer.__class__.from_config(layer.get_config())
@@ -171,7 +172,7 @@ def _with_stock_layers(model: keras.Model) -> keras.Model:
 
 def pipeline_arm(name: str, augment: str, *, batch_size: int, steps: int) -> Arm:
     """The input pipeline with nobody who trains on what it delivers."""
-    augmentation = AUGMENTATIONS[augment]
+    augmentation = make_augmentation(augment)
     batches = iter(training_batches(generated_split(), batch_size, KEY, 0, augmentation))
 
     @tf.function

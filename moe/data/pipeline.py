@@ -58,11 +58,19 @@ def training_batches(
     The order of an epoch is a pseudo-random permutation that is computed entry by entry
     (`tf.random.experimental.index_shuffle`), so no shuffle buffer is filled or saved.
 
+    Args:
+      split: the examples.
+      batch_size: S.
+      seed_key: randomness of the stage.
+      first_step: number of the first batch.
+      augment: see `moe.data.augment`.
+
     Returns:
       A data set of `Batch`; `index` is the row in `split`.
     """
     size = len(split)
     epoch_steps = steps_per_epoch(size, batch_size)
+    first_turn = tf.constant(np.random.default_rng(seed_key).permutation(size) % 2, tf.int32)
     loss_weight = split.examples.weight
     if loss_weight is None:
         loss_weight = np.ones(size, np.float32)
@@ -82,7 +90,8 @@ def training_batches(
         )
         index = tf.ensure_shape(index, [batch_size])
         features, label, group, loss_weight = (tf.gather(column, index) for column in columns)
-        features = augment(features, randomness.fold(augment_key, step))
+        turn = tf.gather(first_turn, index) + epoch
+        features = augment(features, randomness.fold(augment_key, step), turn)
         return Batch(features, label, group, weight, index, loss_weight)
 
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)

@@ -50,7 +50,9 @@ def asking(
     )
 
 
-def header(workspace: Workspace, split: Split, split_name: str, policy: str) -> dict[str, Any]:
+def header(
+    workspace: Workspace, split: Split, split_name: str, policy: str, tta: str
+) -> dict[str, Any]:
     """Whose evaluation it is and on what; nothing was asked for that the run does not do itself."""
     config = workspace.config
     return {
@@ -61,6 +63,7 @@ def header(workspace: Workspace, split: Split, split_name: str, policy: str) -> 
         "routing": config.model.routing,
         "seed": config.train.seed,
         "precision": policy,
+        "tta": tta,
         "examples": len(split),
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),

@@ -107,7 +107,7 @@ def predict_parts(
     """The given networks by themselves: `<float32>[N, L]` log-probabilities (gate: `[N, E]`)."""
 
     def function(batch: Batch) -> dict[str, tf.Tensor]:
-        x = mixture.standardize(batch.features)
+        x = mixture.encode(batch.features)
         return {part: mixture.part_log_probs(part, x) for part in parts}
 
     return run_on_split(function, split, batch_size)

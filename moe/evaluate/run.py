@@ -62,6 +62,8 @@ def evaluate(config: EvalConfig) -> int:
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
+    tta = config.tta or workspace.config.model.tta
+    mixture.mirrors = tta == "flip"
     names, top_k = asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
     answers: dict[str, Answers] = {}
@@ -74,7 +76,7 @@ def evaluate(config: EvalConfig) -> int:
             "routings": {},
         }
     evaluation = {
-        **header(workspace, split, config.eval_split, policy),
+        **header(workspace, split, config.eval_split, policy, tta),
         "top_k": top_k if _need_k(names) else None,
         "gate_threshold": config.gate_threshold,
         **found,

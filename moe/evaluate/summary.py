@@ -44,7 +44,7 @@ def evaluate_parts(
     parts: Sequence[str],
 ) -> dict[str, Any]:
     """Runs the given networks by themselves and sums up what they are worth."""
-    heads = [part for part in parts if not part.startswith("combiner_")]
+    heads = [part for part in parts if not part.startswith(("combiner_", "trunk"))]
     return part_accuracies(predict_parts(mixture, split, BATCH_SIZE, heads), split, groups)
 
 

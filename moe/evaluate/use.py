@@ -42,7 +42,8 @@ def use(config: EvalConfig) -> int:
     """
     workdir = pathlib.Path(config.workdir)
     choose_strategy(on_one_device(find_run(workdir).config.runtime))
-    trained = open_trained(workdir, "float32" if config.export else config.precision)
+    precision = "float32" if config.export else config.precision
+    trained = open_trained(workdir, precision, config.tta)
     names, top_k = asked_routings(config, trained, trained.mixture, trained.parts)
     routing = names[0] if trained.routes() else "baseline"
     way = None

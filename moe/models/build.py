@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 
@@ -11,6 +11,8 @@ from moe import randomness
 from moe.config import Config
 from moe.models import backbones, gate
 from moe.models.mixture import MixtureOfExperts
+from moe.models.starts import start_as_identity
+from moe.models.trunk import branch_of, trunk_of
 from moe.taxonomy import Groups
 
 
@@ -46,17 +48,35 @@ def build_mixture(
     """
     model, seed = config.model, config.train.seed
 
-    def network(part: str, builder, outputs: int) -> keras.Model:
+    def network(part: str, build: Callable[[], keras.Model]) -> keras.Model:
         keras.utils.set_random_seed(randomness.seed_pair(seed, "initialise", part)[0])
-        return builder(input_shape, outputs)
+        built = build()
+        if model.identity_init:
+            start_as_identity(built)
+        return built
 
-    def named(backbone: str):
-        return lambda shape, outputs: backbones.build(backbone, shape, outputs)
+    def make_trunk() -> keras.Model:
+        whole = backbones.build(model.expert_backbone, input_shape, num_classes)
+        return trunk_of(whole, model.trunk, model.expert_backbone)
+
+    def named(part: str, backbone: str, outputs: int) -> keras.Model:
+        def build() -> keras.Model:
+            whole = backbones.build(backbone, input_shape, outputs)
+            if trunk is None:
+                return whole
+            return branch_of(whole, model.trunk, backbone, trunk.output_shape[1:])
+
+        return network(part, build)
+
+    def combiner(part: str) -> keras.Model:
+        shape = input_shape if trunk is None else trunk.output_shape[1:]
+        outputs = num_classes if model.boost == "per_class" else 1
+        return network(part, lambda: backbones.combiner(shape, outputs))
 
     num_experts, noisy = len(groups.names), model.routing == "noisy_topk"
 
     def gate_network() -> keras.Model:
-        built = network("gate", named(model.gate_backbone), num_experts * (1 + noisy))
+        built = named("gate", model.gate_backbone, num_experts * (1 + noisy))
         if noisy:
             gate.start_noise_even(built, num_experts)
         return built
@@ -64,34 +84,28 @@ def build_mixture(
     group_of_class = groups.group_of_class if model.expert_head == "group" else None
     experts = range(num_experts)
     with dtype_policy(policy):
+        trunk = network("trunk", make_trunk) if model.trunk else None
         mixture = MixtureOfExperts(
             gate=gate_network(),
             experts=[
-                network(
+                named(
                     f"expert_{e}",
-                    named(model.expert_backbone),
+                    model.expert_backbone,
                     group_of_class.count(e) if group_of_class else num_classes,
                 )
                 for e in experts
             ],
             num_classes=num_classes,
-            baseline=network("baseline", named(model.baseline_backbone), num_classes)
+            baseline=named("baseline", model.baseline_backbone, num_classes)
             if model.baseline
             else None,
-            combiners=[
-                network(
-                    f"combiner_{e}",
-                    backbones.combiner,
-                    num_classes if model.boost == "per_class" else 1,
-                )
-                for e in experts
-            ]
-            if model.boost != "none"
-            else [],
+            trunk=trunk,
+            combiners=[combiner(f"combiner_{e}") for e in experts] if model.boost != "none" else [],
             group_of_class=group_of_class,
             gate_temperature=model.gate_temperature,
             gate_noise=noisy,
             balanced=model.balance_bias > 0,
+            whitens=model.whiten,
         )
         mixture.build((None, *input_shape))
     return mixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
 from moe.models.mixture import MixtureOfExperts
+from moe.models.starts import leaves
 
 
 def parameters(model: keras.Model) -> int:
@@ -19,17 +20,29 @@ def parameters(model: keras.Model) -> int:
 
 def macs(model: keras.Model) -> int:
     """MACs of convolutions and dense layers for one example; element-wise work is not counted."""
-    return sum(macs_of_layer(layer) for layer in _leaves(model))
+    return sum(macs_of_layer(layer) for layer in leaves(model))
 
 
-def training_macs(model: keras.Model) -> int:
+def training_macs(model: keras.Model, inputs_learn: bool = False) -> int:
     """MACs of one example's training step.
 
     Forward and backward count as three forwards: the gradient by the inputs and the gradient by the
-    weights cost one more each. The first layer needs no gradient by its inputs.
+    weights cost one more each. Frozen weights need no gradient, and neither do inputs in front of
+    which nothing learns.
+
+    Args:
+      model: the network.
+      inputs_learn: whether something in front of it does.
     """
-    counts = [macs_of_layer(layer) for layer in _leaves(model)]
-    return 3 * sum(counts) - next((count for count in counts if count), 0)
+    total, learns = 0, inputs_learn
+    for layer in leaves(model):
+        own = any(len(weight.shape) > 1 for weight in layer.trainable_weights)
+        total += macs_of_layer(layer) * (1 + own + learns)
+        learns = learns or bool(layer.trainable_weights)
+    return total
+
+
+_ALWAYS_RUN = ("trunk", "gate", "baseline")
 
 
 class Cost(NamedTuple):
@@ -50,16 +63,33 @@ def part_costs(mixture: MixtureOfExperts) -> dict[str, Cost]:
 
 
 def active_cost(mixture: MixtureOfExperts, num_chosen: float) -> Cost:
-    """What runs for one example when `num_chosen` experts answer; the mean over experts."""
+    """What runs for one example when `num_chosen` experts answer; the mean over experts.
+
+    Test-time views count: each costs the same again.
+    """
     costs = part_costs(mixture)
     share = num_chosen / mixture.num_experts
     total = [0.0, 0.0]
     for name, cost in costs.items():
         if name == "baseline" and not mixture.blends:
             continue  # only a reference: no answer needs it
-        weight = 1.0 if name in ("gate", "baseline") else share
+        weight = 1.0 if name in _ALWAYS_RUN else share
         total = [t + weight * c for t, c in zip(total, cost, strict=True)]
-    return Cost(*(round(t) for t in total))
+    return Cost(round(total[0]), mixture.views * round(total[1]))
+
+
+def cost_alone(mixture: MixtureOfExperts, parts: Collection[str]) -> Cost:
+    """What runs for one example where a network answers by itself; the mean over `parts`.
+
+    A trunk among them runs in front of each.
+    """
+    costs = {part: found for part, found in part_costs(mixture).items() if part in parts}
+    trunk = costs.pop("trunk", Cost(0, 0))
+    parameters, macs = (
+        always + round(sum(found) / len(costs))
+        for always, found in zip(trunk, zip(*costs.values(), strict=True), strict=True)
+    )
+    return Cost(parameters, mixture.views * macs)
 
 
 def stage_macs(
@@ -68,14 +98,20 @@ def stage_macs(
     """MACs that one training example costs in a stage: a network that learns counts as three
     forwards, a frozen one as one.
     """
-    return round(_stage_total(mixture, kind, parts, num_chosen, lambda network: 3 * macs(network)))
+    return round(
+        _stage_total(mixture, kind, parts, num_chosen, lambda part, network: 3 * macs(network))
+    )
 
 
 def stage_flops(
     mixture: MixtureOfExperts, kind: str, parts: Sequence[str], num_chosen: float
 ) -> int:
     """Floating-point operations that are really done for it: two a MAC, see `training_macs`."""
-    return round(2 * _stage_total(mixture, kind, parts, num_chosen, training_macs))
+
+    def learning_cost(part: str, network: keras.Model) -> int:
+        return training_macs(network, inputs_learn=part != "trunk" and "trunk" in parts)
+
+    return round(2 * _stage_total(mixture, kind, parts, num_chosen, learning_cost))
 
 
 def _stage_total(
@@ -83,16 +119,16 @@ def _stage_total(
     kind: str,
     parts: Sequence[str],
     num_chosen: float,
-    learning_cost: Callable[[keras.Model], int],
+    learning_cost: Callable[[str, keras.Model], int],
 ) -> float:
     models = mixture.parts()
     learning = {part for part in parts if models[part].trainable_variables}
     if kind == "part":
-        return sum(learning_cost(models[part]) for part in learning)
+        models = {name: models[name] for name in models if name in ("trunk", *learning)}
     total = 0.0
     for name, model in models.items():
-        running = 1.0 if name in ("gate", "baseline") else num_chosen / mixture.num_experts
-        total += running * (learning_cost(model) if name in learning else macs(model))
+        share = 1.0 if kind == "part" or name in _ALWAYS_RUN else num_chosen / mixture.num_experts
+        total += share * (learning_cost(name, model) if name in learning else macs(model))
     return total
 
 
@@ -101,21 +137,11 @@ def uncounted_layers(model: keras.Model) -> list[str]:
     known = (keras.layers.Embedding,)  # looks up, multiplies nothing
     return [
         layer.name
-        for layer in _leaves(model)
+        for layer in leaves(model)
         if any(len(w.shape) > 1 for w in layer.trainable_weights)
         and not isinstance(layer, known)
         and not macs_of_layer(layer)
     ]
-
-
-def _leaves(layer: keras.layers.Layer):
-    """The layers that hold no others, in the order in which they were put together."""
-    inner = getattr(layer, "layers", None)
-    if not inner:
-        yield layer
-        return
-    for child in inner:
-        yield from _leaves(child)
 
 
 def macs_of_layer(layer: keras.layers.Layer) -> int:

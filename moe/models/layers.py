@@ -116,9 +116,13 @@ class Standardize(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """`<uint8 or float>[S, ..., D]` -> `<compute dtype>[S, ..., D]`."""
+        return tf.cast(self.exact(inputs), self.compute_dtype)
+
+    def exact(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The same before it is rounded to the compute dtype: `<float32>[S, ..., D]`."""
         x = tf.cast(inputs, tf.float32)
         mean, deviation = (tf.cast(v.value, tf.float32) for v in (self.mean, self.deviation))
-        return tf.cast((x - mean) / deviation, self.compute_dtype)
+        return (x - mean) / deviation
 
     def fit(self, features: np.ndarray) -> None:
         """Takes the statistics of training examples, `[N, ..., D]`; constant columns become 0."""

@@ -16,6 +16,7 @@ from moe import routing
 from moe.models.gate import BalancedGate
 from moe.models.layers import Standardize
 from moe.models.routers import EVERYONE, Way
+from moe.models.starts import Whitening, sample
 from moe.types import MixtureOutput
 
 NOTHING: frozenset[str] = frozenset()
@@ -33,6 +34,8 @@ class MixtureOfExperts(keras.Model):
       experts: E models, features -> `[S, L]` logits (or `[S, classes of the group]`).
       num_classes: L.
       baseline: features -> `[S, L]` logits, or None.
+      trunk: raw features, standardised, -> what all other networks take for features; None: they
+        see the examples themselves.
       combiners: E models, features -> `[S, 1]` or `[S, L]` logits of the boost `a`; empty: the
         experts answer alone and a baseline is only a reference.
       group_of_class: `[L]`, the expert of each class; given exactly where experts have group heads.
@@ -40,8 +43,15 @@ class MixtureOfExperts(keras.Model):
       gate_noise: the gate's last E outputs say how much noise training adds to the first E, see
         `routing.noise_deviation`.
       balanced: keep a balance bias with the gate, see `BalancedGate`.
+      whitens: networks that begin with a convolution whiten their inputs by it, see `Whitening`;
+        the filters come from `fit_inputs` and stay.
 
-    The names of the parts are `gate`, `baseline`, `expert_0`, `combiner_0` and so on.
+    The names of the parts are `trunk`, `gate`, `baseline`, `expert_0`, `combiner_0` and so on.
+
+    Attributes:
+      mirrors: whether every network looks at an image and at its mirror image, and answers with
+        the mean of its logits: test-time augmentation, for finished networks alone. Functions that
+        were traced before it is set do not notice.
     """
 
     def __init__(
@@ -51,11 +61,13 @@ class MixtureOfExperts(keras.Model):
         experts: Sequence[keras.Model],
         num_classes: int,
         baseline: keras.Model | None = None,
+        trunk: keras.Model | None = None,
         combiners: Sequence[keras.Model] = (),
         group_of_class: Sequence[int] | None = None,
         gate_temperature: float = 1.0,
         gate_noise: bool = False,
         balanced: bool = False,
+        whitens: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**({"autocast": False} | kwargs))
@@ -66,15 +78,20 @@ class MixtureOfExperts(keras.Model):
         self.gate_temperature = gate_temperature
         self.gate_noise = gate_noise
         self.balanced = balanced
+        self.mirrors = False
         self.standardize = Standardize(dtype=self.dtype_policy)
         self.gate = BalancedGate(gate, self.num_experts) if balanced else gate
         self.baseline = baseline
+        self.trunk = trunk
         # One attribute each: tf.train.Checkpoint does not see layers in a list.
         for e, expert in enumerate(experts):
             setattr(self, f"expert_{e}", expert)
         for e, combiner in enumerate(combiners):
             setattr(self, f"combiner_{e}", combiner)
         self.blends = bool(combiners)
+        self.whitens = whitens
+        seeing = [trunk] if trunk is not None else self.parts().values()
+        self._whitening = Whitening(seeing) if whitens else None
         self.group_of_class = None
         if group_of_class is not None:
             self.group_of_class = tuple(int(g) for g in group_of_class)
@@ -85,8 +102,7 @@ class MixtureOfExperts(keras.Model):
 
     def parts(self) -> dict[str, keras.Model]:
         """The networks by name, in a fixed order."""
-        names = ["baseline"] if self.baseline is not None else []
-        names.append("gate")
+        names = [n for n in ("trunk", "baseline") if getattr(self, n) is not None] + ["gate"]
         kinds = ["expert", "combiner"] if self.blends else ["expert"]
         names += [f"{kind}_{e}" for kind in kinds for e in range(self.num_experts)]
         return {name: getattr(self, name) for name in names}
@@ -97,7 +113,44 @@ class MixtureOfExperts(keras.Model):
             self.standardize.build(input_shape)
         self.built = True
 
+    def fit_inputs(self, features: np.ndarray) -> None:
+        """Takes over what is known of training examples before the training: `[N, ...]`, raw.
+
+        The standardisation, and the whitening filters if there are any.
+        """
+        self.standardize.fit(features)
+        if self._whitening is not None:
+            self._whitening.fit(self.standardize.exact(sample(features)).numpy())
+
     # --- single networks ------------------------------------------------------------------------
+    #
+    # They take `x`, what `encode` makes of features.
+
+    def encode(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """What the networks see: raw `[S, ...]` -> standardised, and through the trunk.
+
+        `[S, ...]`, or with `mirrors` `[S, 2, ...]`, the image and its mirror image.
+        """
+        x = self.standardize(features)
+        if self.mirrors:
+            x = tf.stack([x, tf.reverse(x, axis=[2])], axis=1)
+        return x if self.trunk is None else self._on_views(self.trunk, x, training)
+
+    @property
+    def views(self) -> int:
+        """How often every network looks at an example."""
+        return 1 + self.mirrors
+
+    def _on_views(self, network: keras.Model, x: tf.Tensor, training: bool) -> tf.Tensor:
+        if not self.mirrors:
+            return network(x, training=training)
+        outputs = network(tf.reshape(x, [-1, *x.shape[2:]]), training=training)
+        return tf.reshape(outputs, [-1, self.views, *outputs.shape[1:]])
+
+    def _logits(self, network: keras.Model, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """`<float32>[S, outputs]`, the mean over the views."""
+        outputs = tf.cast(self._on_views(network, x, training), tf.float32)
+        return tf.reduce_mean(outputs, axis=1) if self.mirrors else outputs
 
     @property
     def balance_bias(self) -> tf.Variable | None:
@@ -109,7 +162,7 @@ class MixtureOfExperts(keras.Model):
         return self._logits_and_deviation(x, training)[0]
 
     def _logits_and_deviation(self, x: tf.Tensor, training: bool):
-        outputs = tf.cast(self.gate(x, training=training), tf.float32)
+        outputs = self._logits(self.gate, x, training)
         logits = outputs[:, : self.num_experts] / self.gate_temperature
         if not self.gate_noise:
             return logits, None
@@ -118,11 +171,11 @@ class MixtureOfExperts(keras.Model):
 
     def baseline_log_probs(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float32>[S, L]`."""
-        return tf.nn.log_softmax(tf.cast(self.baseline(x, training=training), tf.float32))
+        return tf.nn.log_softmax(self._logits(self.baseline, x, training))
 
     def expert_log_probs(self, e: int, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float32>[S, L]`, over all classes also where the head knows only its group's."""
-        logits = tf.cast(getattr(self, f"expert_{e}")(x, training=training), tf.float32)
+        logits = self._logits(getattr(self, f"expert_{e}"), x, training)
         if self.group_of_class is None:
             return tf.nn.log_softmax(logits)
         logits = tf.gather(logits, self._position[e], axis=1)
@@ -153,7 +206,7 @@ class MixtureOfExperts(keras.Model):
           train_parts: names of the networks that run in training mode.
           reference: also run a baseline that no answer depends on (`--boost=none`).
         """
-        x = self.standardize(features)
+        x = self.encode(features, "trunk" in train_parts)
         gate_logits, deviation = self._logits_and_deviation(x, "gate" in train_parts)
         gate_log_probs = routing.gate_log_probabilities(gate_logits)
         gating = routing.gating(gate_log_probs, self.balance_bias, deviation)
@@ -198,8 +251,8 @@ class MixtureOfExperts(keras.Model):
 
         def blended(x: tf.Tensor, baseline: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (expert,) = alone(x)
-            combiner = getattr(self, f"combiner_{e}")
-            boost = combiner(x, training=f"combiner_{e}" in train_parts)
+            combiner = f"combiner_{e}"
+            boost = self._logits(getattr(self, combiner), x, combiner in train_parts)
             return expert, routing.blend_log_probabilities(baseline, expert, boost)
 
         return blended if self.blends else alone
@@ -223,6 +276,7 @@ class MixtureOfExperts(keras.Model):
             ],
             "num_classes": self.num_classes,
             "baseline": keras.saving.serialize_keras_object(self.baseline),
+            "trunk": keras.saving.serialize_keras_object(self.trunk),
             "combiners": [
                 keras.saving.serialize_keras_object(part)
                 for name, part in parts.items()
@@ -232,6 +286,7 @@ class MixtureOfExperts(keras.Model):
             "gate_temperature": self.gate_temperature,
             "gate_noise": self.gate_noise,
             "balanced": self.balanced,
+            "whitens": self.whitens,
         }
 
     @classmethod
@@ -243,6 +298,6 @@ class MixtureOfExperts(keras.Model):
 
         return cls(
             **config
-            | {"gate": network(config["gate"]), "baseline": network(config["baseline"])}
+            | {name: network(config[name]) for name in ("gate", "baseline", "trunk")}
             | {name: [network(one) for one in config[name]] for name in ("experts", "combiners")}
         )

@@ -44,7 +44,7 @@ class Router(NamedTuple):
       train: may draw at random, drop examples and let them depend on each other.
       evaluate: does nothing of that: an answer depends on its own example alone.
       stands_in: whether in training the fallback stands in for experts that did not run
-        (`losses.stand_in_likelihood_loss`): where one runs, its renormalised weight is 1, from
+        (`losses.stand_in_log_probs`): where one runs, its renormalised weight is 1, from
         which no gate learns.
       noisy: whether training adds learned noise, and so knows a smooth load.
     """

@@ -84,7 +84,8 @@ def _draw(axes: Axes, evaluation: Mapping[str, Any], drawn: int, lines: int) -> 
         text = _cost(parts["baseline"])
         _box(axes, (network, below), "baseline, a reference", text, _REFERENCE)
     classes = f"{len(evaluation['classes'])} classes"
-    _box(axes, (start, middle), "example", "", _ALWAYS, 0.8)
+    trunk = f"trunk\n{_number(parts['trunk']['macs'])} MACs" if "trunk" in parts else ""
+    _box(axes, (start, middle), "example", trunk, _ALWAYS, 0.9 if trunk else 0.8)
     _box(axes, (pool, middle), "pooling", f"{evaluation['routing']} routing", _ALWAYS, 1.05)
     _box(axes, (answer, middle), "answer", classes, _ALWAYS, 0.85)
 

@@ -22,9 +22,13 @@ def learning_curves(evaluation: Mapping[str, Any], records: Sequence[Record]) ->
         return None
     stages = _stretches(logged)
     routed = [r for r in logged if r["split"] == "validation" and "load" in r]
-    draw = [_accuracy, _loss]
+    draw, flips = [_accuracy, _loss], ""
     if routed and len(evaluation["groups"]) > 1:
         draw += [_gate, _load]
+        flips = (
+            " Flips that do not go down: the gate keeps moving examples between experts, which "
+            "then unlearn them."
+        )
     title = "Learning curves"
     figure = new_figure(
         1.75 * len(draw) + 0.5, title, subject(evaluation, split="training and validation")
@@ -46,8 +50,7 @@ def learning_curves(evaluation: Mapping[str, Any], records: Sequence[Record]) ->
         + ".",
         "Training and validation that part for good: overfitting. Shaded stretches are the stages "
         "of the run; a dotted line is where it was continued after an interruption. Each stage "
-        "ends with its best weights by validation, not with its last ones. Flips that do not go "
-        "down: the gate keeps moving examples between experts, which then unlearn them.",
+        f"ends with its best weights by validation, not with its last ones.{flips}",
     )
 
 

@@ -123,6 +123,8 @@ def _facts(
     yield "mode", evaluation["mode"]
     if evaluation["routings"]:
         yield "routing of the run", evaluation["routing"]
+    if evaluation.get("tta", "none") != "none":
+        yield "test-time augmentation", evaluation["tta"]
     yield "seed", str(evaluation["seed"])
     yield "precision", evaluation["precision"]
     yield "device", evaluation["device"]
@@ -204,8 +206,15 @@ def _experts(evaluation: Mapping[str, Any], routing: str) -> Table:
 
 
 def _networks(evaluation: Mapping[str, Any]) -> Table:
+    experts = {f"expert_{e}": name for e, name in enumerate(evaluation["groups"])}
+    experts = {part: name for part, name in experts.items() if name != part}
+    experts |= {part.replace("expert", "combiner"): name for part, name in experts.items()}
     rows = [
-        (name, f"{part['parameters']:,}", f"{part['macs']:,}")
-        for name, part in evaluation["architecture"]["parts"].items()
+        (
+            f"{part} ({experts[part]})" if part in experts else part,
+            f"{cost['parameters']:,}",
+            f"{cost['macs']:,}",
+        )
+        for part, cost in evaluation["architecture"]["parts"].items()
     ]
     return Table("Networks", ("network", "parameters", "MACs an example"), rows)

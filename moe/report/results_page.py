@@ -41,6 +41,14 @@ Mixtures, and controls without experts, trained under one budget, see [compare.m
 Selected on validation, evaluated once on the test split; means ± standard deviations over seeds.
 """
 
+_DISCOVERY = """\
+## Groups found
+
+`--groups=auto:K` clusters what a baseline confuses on the validation split, see
+[concepts.md](concepts.md). Compared with the groups that the data set names: adjusted Rand index
+and normalised mutual information over classes, 1 where the two are the same partition.
+"""
+
 _SPEED = """\
 ## Speed
 
@@ -58,12 +66,17 @@ def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
 
 
 def whole_page(folder: pathlib.Path) -> str:
-    """Everything that is published in `folder`: runs, evaluations of some of them, benchmarks."""
+    """All that is published in `folder`: runs, evaluations of some, groups found, benchmarks."""
     blocks = [results_page(load_results(folder))]
     comparisons = {path.name: read_rows(path) for path in sorted((folder / "compare").glob("*/"))}
     if any(comparisons.values()):
         blocks.append(comparisons_section(comparisons))
-    for kind, section in (("evaluations", evaluations_section), ("benchmarks", speed_section)):
+    sections = {
+        "evaluations": evaluations_section,
+        "discovery": discovery_section,
+        "benchmarks": speed_section,
+    }
+    for kind, section in sections.items():
         found = {path.stem: read_json(path) for path in sorted((folder / kind).glob("*.json"))}
         if found:
             blocks.append(section(found))
@@ -138,6 +151,36 @@ def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(blocks)
 
 
+def discovery_section(discoveries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The partitions of classes that `--groups=auto:K` found, a row a baseline."""
+    header = ["name", "dataset", "seed", "baseline, validation", "found", "named", "ARI", "NMI"]
+    rows = [
+        [
+            name,
+            found["dataset"],
+            str(found["seed"]),
+            f"{100 * found['validation_accuracy']:.2f}",
+            _partition(found["found"]),
+            _partition(found["named"]),
+            _agreement(found, "adjusted_rand_index"),
+            _agreement(found, "normalized_mutual_information"),
+        ]
+        for name, found in discoveries.items()
+    ]
+    origins = [_origin(f"**{name}**", found) for name, found in discoveries.items()]
+    return "\n".join([_DISCOVERY, _table(header, rows), *origins]) + "\n"
+
+
+def _partition(groups: Mapping[str, Sequence[str]] | None) -> str:
+    if groups is None:
+        return "-"
+    return "; ".join(f"{name}: {', '.join(classes)}" for name, classes in groups.items())
+
+
+def _agreement(found: Mapping[str, Any], measure: str) -> str:
+    return f"{found['agreement'][measure]:.3f}" if found["agreement"] else "-"
+
+
 def speed_section(benchmarks: Mapping[str, Mapping[str, Any]]) -> str:
     """What `--mode=benchmark` found, a table a benchmark."""
     blocks = [_SPEED]
@@ -166,7 +209,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
     experts = list(dict.fromkeys(name for runs in named for name in runs[0]["groups"]))
     header = ["run", "mode", "routing", "seeds", "mixture", "NLL", "ECE", "baseline", "gate"]
     header += [f"expert {name}" for name in experts]
-    header.append("NMI of expert and group")
+    header += ["NMI of expert and group", "dead experts, %"]
 
     def row(name: str, runs: Sequence[Results]) -> list[str]:
         def part(*keys: str) -> str:
@@ -184,6 +227,7 @@ def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
             part("gate"),
             *(part("experts", expert) for expert in experts),
             _spread(runs, lambda run: run["routing_metrics"].get(_AGREEMENT), 1, 3),
+            _spread(runs, lambda run: run["routing_metrics"].get("dead_experts"), 100, 0),
         ]
 
     return _table(header, [row(name, runs) for name, runs in results.items()])

@@ -31,11 +31,9 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
     costs = cost.part_costs(mixture)
     active = cost.active_cost(mixture, router.evaluate.running(mixture.num_experts))
     if context.config.mode in PART_MODES:  # nothing else was trained; one network answers
-        trained = [part for stage in finished for part in stage["parts"]]
-        costs = {part: costs[part] for part in trained}
-        active = cost.Cost(
-            *(round(sum(c) / len(trained)) for c in zip(*costs.values(), strict=True))
-        )
+        trained = {part for stage in finished for part in stage["parts"]}
+        costs = {part: found for part, found in costs.items() if part in trained}
+        active = cost.cost_alone(mixture, trained)
     return {
         "epochs": sum(stage["epochs"] for stage in finished),
         "stages": list(finished),
@@ -46,7 +44,10 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
             "total": sum(c.parameters for c in costs.values()),
             "active": active.parameters,
         },
-        "macs_per_example": {"total": sum(c.macs for c in costs.values()), "active": active.macs},
+        "macs_per_example": {
+            "total": mixture.views * sum(c.macs for c in costs.values()),
+            "active": active.macs,
+        },
         "macs_spent": sum(stage["macs"] for stage in finished),
         "throughput": _throughput(context, finished, flops),
     }

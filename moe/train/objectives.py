@@ -84,26 +84,43 @@ class _ByGradient:
 
 
 class PartObjective(_ByGradient):
-    """Cross-entropy of one network by itself: a gate names the group, the others the class."""
+    """Cross-entropy of one network by itself: a gate names the group, the others the class.
+
+    Args:
+      mixture: the model.
+      part: the network.
+      smoothing: of the classes' labels, see `losses.pick_smoothed`.
+      with_trunk: the trunk learns with it.
+    """
 
     metric_names = ("loss", "accuracy", "examples")
 
-    def __init__(self, mixture: MixtureOfExperts, part: str) -> None:
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        part: str,
+        smoothing: float = 0.0,
+        with_trunk: bool = False,
+    ) -> None:
         self._mixture = mixture
         self._part = part
+        self._with_trunk = with_trunk
+        self._smoothing = 0.0 if part == "gate" else smoothing
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
-        sums = _judged_sums(self._judge(batch, training=True), batch)
+        judged = self._judge(batch, training=True, smoothing=self._smoothing)
+        sums = _judged_sums(judged, batch)
         nobody = tf.zeros([0])
         return Outcome(sums[0] / global_batch_size, sums, load=nobody, wanted=nobody)
 
     def evaluate(self, batch: Batch) -> Judgement:
         return self._judge(batch, training=False)
 
-    def _judge(self, batch: Batch, training: bool) -> Judgement:
-        x = self._mixture.standardize(batch.features)
+    def _judge(self, batch: Batch, training: bool, smoothing: float = 0.0) -> Judgement:
+        x = self._mixture.encode(batch.features, training and self._with_trunk)
         log_probs = self._mixture.part_log_probs(self._part, x, training)
-        return _judge(log_probs, batch.group if self._part == "gate" else batch.label)
+        target = batch.group if self._part == "gate" else batch.label
+        return _judge(log_probs, target, smoothing)
 
 
 class BlendObjective(_ByGradient):
@@ -111,15 +128,18 @@ class BlendObjective(_ByGradient):
 
     metric_names = ("loss", "accuracy", "examples")
 
-    def __init__(self, mixture: MixtureOfExperts, capacity_factor: float | None) -> None:
+    def __init__(
+        self, mixture: MixtureOfExperts, capacity_factor: float | None, smoothing: float = 0.0
+    ) -> None:
         self._mixture = mixture
+        self._smoothing = smoothing
         self._train_way = routed_way(favourite_alone, capacity_factor=capacity_factor)
         self._way = routed_way(favourite_alone)
         self._parts = frozenset(f"combiner_{e}" for e in range(mixture.num_experts))
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._train_way, self._parts)
-        sums = _judged_sums(_judge(output.log_probs, batch.label), batch)
+        sums = _judged_sums(_judge(output.log_probs, batch.label, self._smoothing), batch)
         return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
 
     def evaluate(self, batch: Batch) -> Judgement:
@@ -142,6 +162,7 @@ class JointObjective:
       named: whether `Batch.group` names each example's expert; else an expert's own examples are
         those that the gate would give it.
       balance_rate: of the mixture's balance bias, see `moe.models.gate.BalancedGate`.
+      smoothing: of the classes' labels, see `losses.pick_smoothed`; groups are taken at their word.
     """
 
     def __init__(
@@ -151,15 +172,17 @@ class JointObjective:
         weights: LossConfig,
         named: bool,
         balance_rate: float = 0.0,
+        smoothing: float = 0.0,
     ) -> None:
         self._mixture = mixture
         self._router = router
         self._named = named
         self._balance_rate = balance_rate
+        self._smoothing = smoothing
         # A frozen network runs as it does at evaluation, without dropout.
         parts = mixture.parts().items()
         self._parts = frozenset(name for name, part in parts if part.trainable_variables)
-        self._mixture_loss = _mixture_loss(router, weights.mixture_loss, mixture.num_classes)
+        self._mixture_loss = _mixture_loss(router, weights.mixture_loss, smoothing)
         # An example that fewer answer has been dropped by the others.
         self._due = max(1, int(router.train.running(mixture.num_experts)))
         self._factors = {
@@ -194,13 +217,15 @@ class JointObjective:
             "dropped": 1 - tf.minimum(tf.reduce_sum(asked, axis=1) / self._due, 1.0),
         }
         if output.baseline_log_probs is not None:
-            columns["baseline_loss"] = losses.cross_entropy(output.baseline_log_probs, batch.label)
+            columns["baseline_loss"] = losses.cross_entropy(
+                output.baseline_log_probs, batch.label, self._smoothing
+            )
         if self._named:
             own = batch.group
             columns["gate_loss"] = losses.cross_entropy(output.gate_log_probs, own)
             columns["gate_accuracy"] = tf.cast(preferred == own, tf.float32)
         columns["expert_loss"] = losses.expert_cross_entropy(
-            output.routing, output.expert_log_probs, batch.label, own
+            output.routing, output.expert_log_probs, batch.label, own, self._smoothing
         )
         for name in _WEIGHTED:
             if name in columns:
@@ -262,31 +287,31 @@ def _loads(output: MixtureOutput) -> dict[str, tf.Tensor]:
     }
 
 
-def _mixture_loss(router: Router, name: str, num_classes: int) -> Callable:
+def _mixture_loss(router: Router, name: str, smoothing: float) -> Callable:
     """The function `(output, label) -> <float32>[S]` for a kind of routing."""
     if router.stands_in:
 
         def stand_in(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
-            if output.baseline_log_probs is None:
-                fallback = tf.fill(tf.shape(label), -tf.math.log(float(num_classes)))
-            else:
-                fallback = losses.pick(output.baseline_log_probs, label)
-            experts = losses.pick(output.blend_log_probs, label)
-            return losses.stand_in_likelihood_loss(
-                output.routing, output.gate_log_probs, experts, fallback
+            fallback = output.baseline_log_probs
+            if fallback is None:
+                uniform = -tf.math.log(float(output.log_probs.shape[1]))
+                fallback = tf.fill(tf.shape(output.log_probs), uniform)
+            log_probs = losses.stand_in_log_probs(
+                output.routing, output.gate_log_probs, output.blend_log_probs, fallback
             )
+            return losses.cross_entropy(log_probs, label, smoothing)
 
         return stand_in
     if name == "expected":
         return lambda output, label: losses.expected_loss(
-            output.routing, output.blend_log_probs, label
+            output.routing, output.blend_log_probs, label, smoothing
         )
-    return lambda output, label: losses.cross_entropy(output.log_probs, label)
+    return lambda output, label: losses.cross_entropy(output.log_probs, label, smoothing)
 
 
-def _judge(log_probs: tf.Tensor, target: tf.Tensor) -> Judgement:
+def _judge(log_probs: tf.Tensor, target: tf.Tensor, smoothing: float = 0.0) -> Judgement:
     answer = tf.argmax(log_probs, axis=1, output_type=tf.int32)
-    return Judgement(answer == target, losses.cross_entropy(log_probs, target))
+    return Judgement(answer == target, losses.cross_entropy(log_probs, target, smoothing))
 
 
 def _judged_sums(judged: Judgement, batch: Batch) -> tf.Tensor:
@@ -346,6 +371,7 @@ def make_objective(
     """The objective of a stage's kind."""
     # Only XLA needs shapes that are known beforehand.
     fixed, factor = bool(config.runtime.jit_compile), config.train.capacity_factor
+    smoothing = config.train.label_smoothing
     if stage.kind == "joint":
         model = config.model
         router = make_router(
@@ -355,8 +381,10 @@ def make_objective(
             capacity_factor=factor,
             fixed=fixed,
         )
-        return JointObjective(mixture, router, config.loss, groups.named, model.balance_bias)
+        return JointObjective(
+            mixture, router, config.loss, groups.named, model.balance_bias, smoothing
+        )
     if stage.kind == "blend":
-        return BlendObjective(mixture, factor if fixed else None)
-    (part,) = stage.parts
-    return PartObjective(mixture, part)
+        return BlendObjective(mixture, factor if fixed else None, smoothing)
+    *trunk, part = stage.parts
+    return PartObjective(mixture, part, smoothing, with_trunk=bool(trunk))

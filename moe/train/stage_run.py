@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe import randomness
-from moe.data.augment import AUGMENTATIONS
+from moe.data.augment import make_augmentation
 from moe.data.pipeline import (
     Split,
     evaluation_batches,
@@ -23,6 +23,7 @@ from moe.data.pipeline import (
 )
 from moe.errors import UserError
 from moe.evaluate.attribution import boost_counts
+from moe.train.averaging import make_average
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
 from moe.train.health import HealthWatch
@@ -30,13 +31,13 @@ from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
 from moe.train.objectives import Judgement, make_objective, per_example
-from moe.train.optimizers import PartOptimizer
 from moe.train.profile import profiling
 from moe.train.routing_watch import RoutingWatch
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
 from moe.train.state import foreign_seed_states, model_variables, part_variables
 from moe.train.step import make_train_step
+from moe.train.weight_groups import make_optimizer
 
 _LOOP_SECONDS = 1.0
 _MAX_LOOP_STEPS = 1_000
@@ -77,17 +78,20 @@ class StageRun:
         with context.strategy.scope():
             schedule = make_schedule(config.train.schedule, self._steps)
             self._optimizers = {
-                part: PartOptimizer(
-                    config.train.optimizer,
-                    [v.value for v in models[part].trainable_variables],
-                    config.train.learning_rate * stage.rate,
+                part: make_optimizer(
+                    models[part],
+                    config.train,
                     schedule,
-                    config.train.weight_decay,
+                    rate=stage.rate,
+                    ends_in_head=part != "trunk",
+                    policy=context.policy,
                 )
                 for part in stage.parts
                 if models[part].trainable_variables
             }
             self._loss_scale = make_loss_scale(context.policy)
+            learning = {part: part_variables(models[part]) for part in self._optimizers}
+            self._average = make_average(config.train, learning, self._steps)
             # The best weights so far: part of the checkpoint, so that one file tells it all.
             self._best = {
                 part: [tf.Variable(v, trainable=False) for v in part_variables(models[part])]
@@ -107,6 +111,7 @@ class StageRun:
             model_variables(self._context.mixture, self._parts)
             | {f"optimizer.{part}": opt.state() for part, opt in self._optimizers.items()}
             | {"loss_scale": self._loss_scale.state()}
+            | self._average.state()
             | {f"best.{part}": best for part, best in self._best.items()}
             | ({"routing_watch": self._watch.state()} if self._watch else {})
         )
@@ -155,7 +160,7 @@ class StageRun:
             self._batch_size,
             self._seed_key,
             self._progress.step,
-            AUGMENTATIONS[config.data.augment],
+            make_augmentation(config.data.augment, config.data.crop_reach),
         )
         if strategy.num_replicas_in_sync > 1:
             batches = strategy.distribute_datasets_from_function(
@@ -169,6 +174,7 @@ class StageRun:
             key=randomness.seed_pair(config.train.seed, "step", self._stage.name),
             global_batch_size=self._batch_size,
             loss_scale=self._loss_scale,
+            average=self._average,
             seed_states=foreign_seed_states(self._context.mixture),
             accumulate=config.train.accumulate,
             jit_compile=bool(config.runtime.jit_compile),
@@ -314,13 +320,9 @@ class StageRun:
     def _judge_epoch(self, epoch: int, training: str = "") -> bool:
         """Validates, keeps the weights if they are the best so far, and says whether they are."""
         progress, reporter = self._progress, self._context.reporter
-        validation = self._validate()
-        if not np.isfinite(validation["nll"]):
-            raise UserError(
-                f"stage {self._stage.name}, after epoch {epoch}: the validation NLL is "
-                f"{validation['nll']}; lower --learning_rate. The last checkpoint is from before "
-                "that epoch's end."
-            )
+        with self._average.evaluated():
+            validation = self._validate()
+            improved = self._keep_if_best(epoch, validation)
         reporter.log(
             {
                 "step": progress.total_steps,
@@ -330,6 +332,26 @@ class StageRun:
                 **validation,
             }
         )
+        reporter.say(
+            f"{self._stage.name} epoch {epoch}: {training}validation {validation['accuracy']:.4f} "
+            f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
+        )
+        self._check_health(epoch, validation)
+        return improved
+
+    def _keep_if_best(self, epoch: int, validation: dict[str, Any]) -> bool:
+        """Notes score and weights if nothing so far was better.
+
+        Raises:
+          UserError: the score is no number.
+        """
+        progress = self._progress
+        if not np.isfinite(validation["nll"]):
+            raise UserError(
+                f"stage {self._stage.name}, after epoch {epoch}: the validation NLL is "
+                f"{validation['nll']}; lower --learning_rate. The last checkpoint is from before "
+                "that epoch's end."
+            )
         score = [-validation["nll"]]
         if self._context.config.train.monitor == "accuracy":
             score.insert(0, validation["accuracy"])  # the NLL decides between equals
@@ -340,11 +362,6 @@ class StageRun:
             for part, best in self._best.items():
                 for keep, now in zip(best, part_variables(models[part]), strict=True):
                     keep.assign(now)
-        reporter.say(
-            f"{self._stage.name} epoch {epoch}: {training}validation {validation['accuracy']:.4f} "
-            f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
-        )
-        self._check_health(epoch, validation)
         return improved
 
     def _validate(self) -> dict[str, Any]:

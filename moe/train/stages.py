@@ -21,7 +21,8 @@ class Stage:
     Attributes:
       name: as logged.
       kind: the objective: `part` (one network by itself), `blend` or `joint`.
-      parts: names of the networks that learn; all others stay as they are.
+      parts: names of the networks that learn; all others stay as they are. A `part` may have the
+        trunk learn with it, which then stands first.
       group: train and validate on this group's examples only; None: on all.
       rate: factor of the learning rate.
       start_counts: the weights that the stage starts from are a candidate for its best ones (an
@@ -50,7 +51,9 @@ def stages_of(config: Config, groups: Groups, parts: Sequence[str]) -> list[Stag
       groups: one expert each.
       parts: the names of the mixture's networks.
     """
-    baseline = [Stage("baseline", "part", ("baseline",))] if "baseline" in parts else []
+    # A trunk learns with the baseline; what is trained after that goes on from it as it is.
+    first = tuple(part for part in parts if part in ("trunk", "baseline"))
+    baseline = [Stage("baseline", "part", first)] if "baseline" in parts else []
     gate = [Stage("gate", "part", ("gate",))]
     experts = [
         Stage(name, "part", (f"expert_{e}",), group=e) for e, name in enumerate(groups.names)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from moe import randomness
+from moe.train.averaging import NoAverage
 from moe.train.loss_scale import LossScale
 from moe.train.objectives import Objective, active_parts
-from moe.train.optimizers import PartOptimizer, apply_active
+from moe.train.optimizers import Optimizer, apply_active
 from moe.types import Batch
 
 Step = Callable[[Batch, tf.Tensor], tf.Tensor]
@@ -17,12 +18,13 @@ Step = Callable[[Batch, tf.Tensor], tf.Tensor]
 
 def make_train_step(
     objective: Objective,
-    optimizers: Mapping[str, PartOptimizer],
+    optimizers: Mapping[str, Optimizer],
     strategy: tf.distribute.Strategy,
     *,
     key: tuple[int, int],
     global_batch_size: int,
     loss_scale: LossScale,
+    average: NoAverage | None = None,
     seed_states: tuple[tf.Variable, ...] = (),
     accumulate: int = 1,
     jit_compile: bool = False,
@@ -36,6 +38,7 @@ def make_train_step(
       key: randomness of the stage.
       global_batch_size: S over all replicas.
       loss_scale: what float16 needs.
+      average: of the weights, see `moe.train.averaging`; None: there is none.
       seed_states: seed variables of foreign stochastic layers; set anew in every step, so that
         their draws depend on the step and not on history.
       accumulate: slices of the batch that are run one after the other, their gradients added up:
@@ -89,6 +92,7 @@ def make_train_step(
         def update() -> None:
             apply_active(optimizers, strategy, gradients, active, step)
             objective.follow(wanted)
+            (average or NoAverage()).follow(strategy, step)
 
         loss_scale.apply(first(usable), update)
         return first(sums)

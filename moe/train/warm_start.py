@@ -53,10 +53,14 @@ class _Side:
         """What a part is there for: parts of two runs with equal roles fit by name."""
         if part == "gate":
             return ("gate", *self.groups)
-        return (part,) if part == "baseline" else (part.partition("_")[0], self.expert(part))
+        if part in ("trunk", "baseline"):
+            return (part,)
+        return (part.partition("_")[0], self.expert(part))
 
     def outputs(self, part: str) -> Sequence[str] | None:
         """The names of what a part tells apart."""
+        if part == "trunk":
+            return None
         if part == "gate":
             return tuple(self.groups)
         if self.group_heads and part.startswith("expert_"):

@@ -1,5 +1,7 @@
 """Flips and crops against NumPy, image by image."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -57,18 +59,19 @@ def test_crop_is_one_of_the_windows_of_the_mirrored_image():
     assert len(set(offsets)) > 20  # each image has its own
 
 
-def test_crop_reaches_every_offset_and_none_beyond():
+@pytest.mark.parametrize("reach", [4, 2])
+def test_crop_reaches_every_offset_and_none_beyond(reach):
     # The middle pixel says where the window was.
-    size, side = 3000, 16
+    size, side, many = 3000, 16, 2 * reach + 1
     image = np.arange(side * side).reshape(1, side, side, 1)
-    result = augment.crop(tf.constant(np.tile(image, [size, 1, 1, 1])), KEY).numpy()
+    result = augment.crop(tf.constant(np.tile(image, [size, 1, 1, 1])), KEY, reach).numpy()
     middle = result[:, side // 2, side // 2, 0]
     rows, columns = middle // side - side // 2, middle % side - side // 2
     for offset in (rows, columns):
-        counts = np.bincount(offset + 4, minlength=9)
-        assert len(counts) == 9
-        # 333 each; deviation sqrt(3000 * 1/9 * 8/9) = 17
-        assert (np.abs(counts - size / 9) < 5 * 17.3).all()
+        counts = np.bincount(offset + reach, minlength=many)
+        assert len(counts) == many
+        deviation = np.sqrt(size * (1 / many) * (1 - 1 / many))
+        assert (np.abs(counts - size / many) < 5 * deviation).all()
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 5 / np.sqrt(size)
 
 
@@ -86,7 +89,8 @@ def test_a_tiny_image_moves_less_far(height, width, reach):
 def test_flip_crop_is_a_flip_then_a_crop_that_are_independent():
     size = 2000
     images = np.tile(make_images(1, 8, 12, 1), [size, 1, 1, 1])
-    result = augment.flip_crop(tf.constant(images), KEY).numpy()
+    turn = tf.zeros([size], tf.int32)
+    result = augment.make_augmentation("flip_crop")(tf.constant(images), KEY, turn).numpy()
     straight = {w.tobytes(): o for o, w in windows(images[0]).items()}
     mirrored = {w.tobytes(): o for o, w in windows(images[0][:, ::-1]).items()}
     assert not set(straight) & set(mirrored)
@@ -97,19 +101,37 @@ def test_flip_crop_is_a_flip_then_a_crop_that_are_independent():
         assert abs(np.corrcoef(flipped, offsets[:, axis])[0, 1]) < 5 / np.sqrt(size)
 
 
-@pytest.mark.parametrize("name", ["flip", "crop", "flip_crop"])
+def test_an_image_is_mirrored_every_other_turn():
+    images = tf.constant(make_images(4))
+    turn = tf.constant([0, 1, 2, 3])
+    result = augment.alternate(images, KEY, turn)
+    np.testing.assert_array_equal(result[::2], images[::2])
+    np.testing.assert_array_equal(result[1::2], images[1::2, :, ::-1])
+    # With crops: the windows of the side whose turn it is, as far as they reach.
+    reached = augment.make_augmentation("alternate_crop", 1)(images, KEY, turn).numpy()
+    for image, cropped in zip(result.numpy(), reached, strict=True):
+        assert any((window == cropped).all() for window in windows(image, 1).values())
+
+
+def run(name, images, key):
+    """The augmentation of that name, or the crop alone."""
+    if name == "crop":
+        return augment.crop(images, key)
+    return augment.make_augmentation(name)(images, key, tf.zeros(tf.shape(images)[:1], tf.int32))
+
+
+@pytest.mark.parametrize("name", ["flip", "crop", "flip_crop", "alternate_crop"])
 def test_the_same_key_does_the_same_and_another_key_does_not(name):
-    function = getattr(augment, name)
     images = tf.constant(make_images(32))
-    first = function(images, KEY)
-    np.testing.assert_array_equal(first, function(images, KEY))
-    assert tf.reduce_any(first != function(images, tf.constant([1, 3])))
+    first = run(name, images, KEY)
+    np.testing.assert_array_equal(first, run(name, images, KEY))
+    assert tf.reduce_any(first != run(name, images, tf.constant([1, 3])))
 
 
-@pytest.mark.parametrize("name", ["flip", "crop", "flip_crop"])
+@pytest.mark.parametrize("name", ["flip", "crop", "flip_crop", "alternate_crop"])
 @pytest.mark.parametrize(("height", "width"), [(12, 9), (3, 2), (1, 1)])
 def test_shape_and_dtype_stay_also_inside_a_graph(name, height, width):
-    function = tf.function(getattr(augment, name))
+    function = tf.function(functools.partial(run, name))
     images = tf.constant(make_images(3, height, width).astype(np.uint8))
     result = function(images, KEY)
     assert result.dtype == tf.uint8
@@ -118,8 +140,13 @@ def test_shape_and_dtype_stay_also_inside_a_graph(name, height, width):
 
 def test_no_augmentation_changes_nothing():
     rows = tf.constant([[1.0, 2.0]])
-    np.testing.assert_array_equal(augment.AUGMENTATIONS["none"](rows, KEY), rows)
+    np.testing.assert_array_equal(augment.make_augmentation("none")(rows, KEY, None), rows)
 
 
-def test_the_flag_and_the_functions_have_the_same_names():
-    assert set(augment.AUGMENTATIONS) == set(config.AUGMENTATIONS)
+@pytest.mark.parametrize("name", config.AUGMENTATIONS)
+def test_every_name_of_the_flag_is_an_augmentation_of_its_own(name):
+    images = tf.constant(make_images(32))
+    results = {n: run(n, images, KEY).numpy().tobytes() for n in config.AUGMENTATIONS}
+    same = [n for n, result in results.items() if result == results[name]]
+    # Nobody's turn it is to be mirrored in `run`.
+    assert same == (["none", "alternate"] if name in ("none", "alternate") else [name])

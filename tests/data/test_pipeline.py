@@ -25,7 +25,7 @@ def make_split(size=SIZE):
 
 def take(count, first_step=0, key=KEY, split=None, batch_size=BATCH, how="flip"):
     dataset = training_batches(
-        split or make_split(), batch_size, key, first_step, augment.AUGMENTATIONS[how]
+        split or make_split(), batch_size, key, first_step, augment.make_augmentation(how)
     )
     return [[c.numpy() for c in batch] for batch in itertools.islice(dataset, count)]
 
@@ -61,6 +61,27 @@ def test_rows_belong_together():
         for image, row in zip(features, index, strict=True):
             original = split.examples.features[row]
             assert (image == original).all() or (image == original[:, ::-1]).all()
+
+
+def test_alternating_flips_show_the_other_side_every_epoch_and_half_of_them_first():
+    split, steps = make_split(), steps_per_epoch(SIZE, BATCH)
+
+    def starts(key):
+        """By row, on which sides an image can have begun."""
+        found: dict[int, set[bool]] = {}
+        for number, batch in enumerate(take(8 * steps, key=key, how="alternate")):
+            for image, row in zip(batch[0], batch[4], strict=True):
+                original = split.examples.features[row]
+                mirrored = bool((image == original[:, ::-1]).all())
+                assert mirrored or (image == original).all()
+                # Counted in epochs, also over those that left the image out.
+                found.setdefault(row, set()).add(mirrored ^ bool(number // steps % 2))
+        return [found[row] for row in range(SIZE)]
+
+    one, other = starts(KEY), starts((1, 2))
+    assert all(len(start) == 1 for start in one)
+    assert sum(start == {True} for start in one) == SIZE // 2
+    assert one != other
 
 
 def test_shapes_and_types_are_static():

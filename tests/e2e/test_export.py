@@ -58,9 +58,17 @@ def many(monkeypatch):
     monkeypatch.setitem(registry._GENERATED, "toy", lambda: source)
 
 
-def test_an_export_answers_like_an_evaluation(many, tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("hard", "balanced"),
+        pytest.param(("soft", "group", "noisy", "choosing"), marks=pytest.mark.slow),
+    ],
+)
+def test_an_export_answers_like_an_evaluation(many, tmp_path, names):
+    runs = {name: RUNS[name] for name in names}
     folders = []
-    for name, flags in RUNS.items():
+    for name, flags in runs.items():
         workdir = untrained_run(tmp_path / name, **flags)
         folders.append(export_run(workdir))
         assert evaluate(EvalConfig(workdir=str(workdir), precision="float32")) == 0
@@ -73,7 +81,7 @@ def test_an_export_answers_like_an_evaluation(many, tmp_path):
     def read(name, column, dtype=tf.int32):
         return tf.io.parse_tensor((tmp_path / name / column).read_bytes(), dtype).numpy()
 
-    for name, flags in RUNS.items():
+    for name, flags in runs.items():
         routing = flags.get("routing", "soft")
         assert [c.decode() for c in read(name, "classes", tf.string)] == list(CLASSES)
         experts = ["expert_0", "expert_1", "expert_2"] if "groups" in flags else ["sharp", "soft"]
@@ -138,6 +146,24 @@ def test_a_baseline_is_exported_alone(toy, tmp_path):
     expected = tf.nn.softmax(mixture.baseline(mixture.standardize(images)))
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
     np.testing.assert_array_equal(found["answer"], np.argmax(expected, axis=1))
+
+
+def test_a_trunk_and_both_views_of_an_image_are_exported(toy, tmp_path):
+    # Layers for images: only they have a left and a right.
+    networks = dict.fromkeys(("gate_backbone", "expert_backbone", "baseline_backbone"), "tiny")
+    flags = {"trunk": 1, "identity_init": True, "tta": "flip", "routing": "hard", **networks}
+    workdir = untrained_run(tmp_path, **flags)
+    served = tf.saved_model.load(str(export_run(workdir)))
+    images = MANY.features[:5]
+    found, mirrored = (served.serve(x)["probabilities"] for x in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(found, mirrored, atol=1e-5)
+    once = open_trained(workdir, tta="none").mixture
+    way = make_router("hard").evaluate
+    assert np.abs(np.exp(once.forward(images, way).log_probs) - found).max() > 1e-4
+    baseline = untrained_run(tmp_path / "alone", "baseline", **flags)
+    served = tf.saved_model.load(str(export_run(baseline)))
+    found, mirrored = (served.serve(x)["probabilities"] for x in (images, images[:, :, ::-1]))
+    np.testing.assert_allclose(found, mirrored, atol=1e-5)
 
 
 def test_a_run_of_an_older_version_is_described_by_its_data_set(toy, tmp_path):

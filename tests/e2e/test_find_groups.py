@@ -25,6 +25,7 @@ def test_groups_are_found_used_kept_and_reported(toy, tmp_path, monkeypatch, cap
     assert list(found) == ["group_0", "group_1"]
     report = read(tmp_path / "run" / "discovery.json")
     assert report["found"] == found
+    assert {"command", "versions", "device", "revision"} <= set(report)  # can be published
     assert set(report["agreement"]) == {"adjusted_rand_index", "normalized_mutual_information"}
     assert f"group_0: {', '.join(found['group_0'])}" in shown
     assert "sharp: square, frame" in shown

@@ -25,7 +25,7 @@ def _slow(*case):
 
 MIXTURES = [
     ("joint", {}),
-    ("joint", {"routing": "hard", "expert_backbone": "small"}),
+    _slow("joint", {"routing": "hard", "expert_backbone": "small"}),
     ("joint", {"routing": "hard", "boost": "scalar", "expert_head": "group"}),
     ("joint", {"routing": "topk", "top_k": 2, "groups": "none:3"}),
     ("joint", {"baseline": False, "expert_head": "group", "routing": "hard"}),

@@ -89,13 +89,27 @@ def _crash(monkeypatch, config, loop: int) -> None:
             {"routing": "soft", "expert_backbone": "tiny"},
             4,
         ),  # in the middle of the first epoch
-        ("joint", {"routing": "hard", "schedule": "cosine"}, 7),  # of the second
+        (  # of the second; a trunk whose first layer is frozen, and two views of an image
+            "joint",
+            {"routing": "hard", "schedule": "cosine", "trunk": 1, "whiten": True, "tta": "flip"}
+            | dict.fromkeys(("gate_backbone", "expert_backbone", "baseline_backbone"), "tiny"),
+            7,
+        ),
         pytest.param(  # right behind the first
             *("joint", {"routing": "hard", "precision": "mixed_bfloat16"}, 5),
             marks=pytest.mark.slow,
         ),
-        ("separate", {"baseline": False, "optimizer": "nesterov"}, 15),  # in the third stage
-        ("staged", {"monitor": "loss"}, 29),  # in the blend
+        (  # in the third stage; a moving average and alternating flips
+            "separate",
+            {"baseline": False, "optimizer": "nesterov", "ema_decay": 0.9, "augment": "alternate"},
+            15,
+        ),
+        (  # between two looks
+            "joint",
+            {"optimizer": "muon", "muon_rate": 0.1, "lookahead": 3, "schedule": "triangular"},
+            7,
+        ),
+        ("staged", {"monitor": "loss", "trunk": 1}, 29),  # in the blend
     ],
 )
 def test_a_crashed_run_continues_exactly(toy, monkeypatch, tmp_path, mode, flags, loop):
@@ -113,6 +127,11 @@ def test_a_crashed_run_continues_exactly(toy, monkeypatch, tmp_path, mode, flags
     (continued,) = (record for record in _records(tmp_path / "cut") if "event" in record)
     assert continued["event"] == "continued"
     assert continued["step"] > 0
+    if mode == "joint" and "tta" not in flags:  # what was judged, averages too, is what is kept
+        records = _records(tmp_path / "cut")
+        judged = [r["accuracy"] for r in records if r.get("split") == "validation"]
+        results = json.loads((tmp_path / "cut" / "results.json").read_text())
+        assert results["validation"]["accuracy"] == max(judged)
 
 
 # A routing and its statistics, and the share of the experts that run an example in training.

@@ -156,8 +156,9 @@ def test_a_wider_network_has_more_units_everywhere_but_at_the_end(name):
         return [layer.kernel.shape[-1] for layer in model.layers if hasattr(layer, "kernel")]
 
     assert units(same) == units(plain)
+    fixed = 1 if name == "fast" else 0  # its first layer is what a window holds
     *hidden, last = units(plain)
-    assert units(wide) == [*(round(1.5 * n) for n in hidden), last]
+    assert units(wide) == [*hidden[:fixed], *(round(1.5 * n) for n in hidden[fixed:]), last]
     assert wide.output_shape == (None, 7)
 
 
@@ -179,3 +180,21 @@ def test_a_network_of_ones_own_can_be_wider(monkeypatch):
 def test_a_wrong_width_is_refused(factor):
     with pytest.raises(UserError, match="the width after"):
         backbones.find(f"small*{factor}")
+
+
+def test_fast_is_the_network_of_the_speed_records():
+    model = backbones.build("fast", CIFAR, 10)
+    # 312 + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) in the convolutions, an offset, a
+    # mean, a deviation and a fixed factor for 2 * (64 + 256 + 256) channels, 2,560 + 10
+    assert cost.parameters(model) == 312 + 9 * 218_624 + 4 * 1_152 + 2_570
+    # 961 * (288 + 9 * 1,536) + 225 * 9 * (4,096 + 16,384) + 49 * 9 * 2 * 65,536 + 9 * 589,824
+    # + 2,560: window, pooled to 15, 7 and 3
+    assert cost.macs(model) == 961 * 14_112 + 225 * 184_320 + 49 * 1_179_648 + 5_308_416 + 2_560
+
+
+def test_fast_has_a_width_and_small_logits_at_the_start():
+    half = backbones.fast((12, 12, 1), 3, 0.5)
+    filters = [x.filters for x in half.layers if isinstance(x, keras.layers.Conv2D)]
+    assert filters == [8, 32, 32, 128, 128, 128, 128]
+    x = tf.random.stateless_normal([32, 12, 12, 1], seed=[1, 2])
+    assert 0 < float(tf.math.reduce_std(half(x, training=True))) < 0.3

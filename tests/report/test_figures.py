@@ -150,6 +150,14 @@ def test_curves_run_through_all_stages():
     assert len(joint) == 2
 
 
+def test_of_flips_is_spoken_where_they_are_drawn():
+    for stages, routed in ((STAGES, True), (("baseline",), False)):
+        with style():
+            curves = learning_curves(make_evaluation(), make_records(stages=stages))
+        assert len(curves.figure.axes) == (4 if routed else 2)
+        assert ("Flips" in curves.reading) == routed
+
+
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_images_of_any_depth(depth):
     with style():

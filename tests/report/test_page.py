@@ -75,13 +75,13 @@ def test_a_report_holds_everything_in_one_file(tmp_path):
 
 
 def test_it_says_where_it_comes_from(tmp_path):
-    said = Reader(page(make_evaluation(), RESULTS, [])).said
+    said = " ".join(Reader(page(make_evaluation(), RESULTS, [])).said.split())
     for fact in (
         *(NOTE, "toy", "joint", "hard", "60 examples of the test split", "float32", "CPU"),
         *("python train.py --mode=joint", "python eval.py --workdir=run", "tensorflow 2.21"),
     ):
         assert fact in said
-    assert " seed 3 " in " ".join(said.split())
+    assert " seed 3 " in said
 
 
 def test_numbers_by_hand():
@@ -95,7 +95,10 @@ def test_numbers_by_hand():
     assert re.search(r"hard 1\.2500 \S+ \S+ – \+10\.00", said)
     lost = re.findall(r"expert \d \d\.\d{3} 25\.00 (\S+)", said)
     assert lost == ["+12.50", "-1.00", "+0.00"]
-    assert "combiner_2 1,234,567 76,543,210" in said
+    assert "combiner_2 (expert 2) 1,234,567 76,543,210" in said
+    evaluation["groups"] = ["expert_0", "expert_1", "expert_2"]  # as where nobody named them
+    evaluation["parts"]["experts"] = {name: {"accuracy": 0.25} for name in evaluation["groups"]}
+    assert "expert_2 1,234,567" in " ".join(Reader(page(evaluation, None, [])).said.split())
 
 
 def test_what_others_wrote_is_escaped():

@@ -132,3 +132,29 @@ def test_seeds_become_one_row_with_their_spread():
 def test_units_fit_the_size_of_the_run(macs, seconds, cells):
     run = _run(0, 0.7) | {"macs_spent": macs, "train_seconds": seconds}
     assert f"| {cells} |" in results_page({"toy": [run]})
+
+
+def test_groups_found_are_a_row_a_baseline(tmp_path):
+    found = {
+        "dataset": "toy",
+        "seed": 3,
+        "validation_accuracy": 0.8125,
+        "found": {"group_0": ["cat", "dog"], "group_1": ["ship"]},
+        "named": {"natural": ["cat", "dog"], "artificial": ["ship"]},
+        "agreement": {"adjusted_rand_index": 1.0, "normalized_mutual_information": 0.75},
+        "command": "python train.py --groups=auto:2",
+        "device": "CPU",
+        "versions": {"tensorflow": "2"},
+        "revision": "abc",
+    }
+    unnamed = found | {"named": None, "agreement": None}
+    folder = tmp_path / "discovery"
+    folder.mkdir()
+    for name, content in (("one", found), ("two", unnamed)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    page = whole_page(tmp_path)
+    groups = "group_0: cat, dog; group_1: ship"
+    named = "natural: cat, dog; artificial: ship"
+    assert f"| one | toy | 3 | 81.25 | {groups} | {named} | 1.000 | 0.750 |" in page
+    assert f"| two | toy | 3 | 81.25 | {groups} | - | - | - |" in page
+    assert "- **one**: `python train.py --groups=auto:2`; CPU; tensorflow 2; revision abc" in page

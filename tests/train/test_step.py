@@ -119,7 +119,10 @@ def test_a_step_is_gradient_descent_on_the_mean_loss():
         np.testing.assert_array_equal(found, before.numpy())
 
 
-@pytest.mark.parametrize("slices", [2, 3, 12])
+_SLICES = [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(12, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("slices", _SLICES)
 @pytest.mark.parametrize("kind", OBJECTIVES)
 def test_a_batch_in_slices_is_the_whole_batch(kind, slices):
     whole, in_slices = _step(kind), _step(kind, accumulate=slices)
@@ -160,7 +163,7 @@ def _told(features: tf.Tensor) -> types.SimpleNamespace:
     """A mixture of one expert whose answers are the features."""
     return types.SimpleNamespace(
         num_experts=1,
-        standardize=lambda x: x,
+        encode=lambda x, training: x,
         part_log_probs=lambda part, x, training: x,
         forward=lambda x, way, parts: types.SimpleNamespace(
             log_probs=x,
@@ -214,6 +217,57 @@ def test_joint_losses_are_sums_over_weighted_examples_and_balance_is_not():
         assert found[name] == pytest.approx(alone[0][name], rel=1e-6)
     total = sum(factor * found[name] for name, factor in factors.items())
     assert found["loss"] == pytest.approx(total + 0.1 * found["balance_loss"], rel=1e-5)
+
+
+def test_labels_of_classes_are_smoothed_and_groups_are_not():
+    mixture, batch = _mixture(), _batch()
+    output = mixture.forward(batch.features)
+
+    def smoothed(log_probs: tf.Tensor, label: np.ndarray) -> float:
+        """Of targets with 1 - .3 + .3 / 3 at the label and .3 / 3 elsewhere, summed up."""
+        target = np.full((S, L), 0.1)
+        target[np.arange(S), label] += 0.7
+        return -float((target * log_probs.numpy()).sum())
+
+    label, rows = batch.label.numpy(), np.arange(S)
+    own = tf.gather(output.expert_log_probs, batch.group, axis=1, batch_dims=1)
+    gate = -float(output.gate_log_probs.numpy()[rows, batch.group.numpy()].sum())
+    expected = {
+        "nll": smoothed(output.log_probs, label),
+        "baseline_loss": smoothed(output.baseline_log_probs, label),
+        "expert_loss": smoothed(own, label),
+        "gate_loss": gate,
+    }
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0)
+    objective = JointObjective(mixture, make_router("soft"), weights, named=True, smoothing=0.3)
+    sums = objective.train(batch, S).sums.numpy()
+    found = dict(zip(objective.metric_names, sums, strict=True))
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+    for part, value in (("baseline", expected["baseline_loss"]), ("gate", gate)):
+        objective = PartObjective(mixture, part, smoothing=0.3)
+        assert float(objective.train(batch, S).sums[0]) == pytest.approx(value, rel=1e-5)
+    # Validation takes labels at their word.
+    plain = PartObjective(mixture, "baseline").train(batch, S).sums[0]
+    judged = PartObjective(mixture, "baseline", smoothing=0.3).evaluate(batch)
+    assert float(tf.reduce_sum(judged.nll)) == pytest.approx(float(plain), rel=1e-6)
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_the_stand_in_is_smoothed_like_any_answer(baseline):
+    mixture, batch = _mixture(), _batch()
+    if not baseline:
+        mixture.baseline = None
+    router = make_router("hard", balanced=True)  # draws nothing
+    weights = LossConfig("likelihood", 0.0, 0.0, 0.0, 0.0)
+    objective = JointObjective(mixture, router, weights, named=True, smoothing=0.3)
+    output = mixture.forward(batch.features, router.train)
+    gate = np.exp(output.gate_log_probs.numpy().max(axis=1))[:, np.newaxis]
+    fallback = np.exp(output.baseline_log_probs) if baseline else np.full((S, L), 1 / L)
+    says = np.log(gate * np.exp(output.expert_log_probs[:, 0]) + (1 - gate) * fallback)
+    target = np.full((S, L), 0.1)
+    target[np.arange(S), batch.label.numpy()] += 0.7
+    assert float(objective.train(batch, S).loss) == pytest.approx(-(target * says).sum() / S)
 
 
 def test_an_example_that_weighs_two_is_an_example_twice():

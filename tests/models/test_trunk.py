@@ -1,0 +1,199 @@
+"""A network cut in two is the network; a trunk runs once; an image and its mirror image."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from moe.config import Config, ModelConfig
+from moe.errors import UserError
+from moe.models import backbones, cost
+from moe.models.build import build_mixture
+from moe.models.routers import make_router
+from moe.models.trunk import branch_of, trunk_of
+from moe.taxonomy import Groups
+from moe.train.objectives import PartObjective
+from moe.types import Batch
+
+SHAPE, E, L = (16, 16, 3), 2, 4
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, size=(6, *SHAPE)).astype(np.uint8)
+NETWORKS = ModelConfig(
+    gate_backbone="tiny", expert_backbone="fast", baseline_backbone="tiny", boost="none"
+)
+
+
+def make_mixture(**changes):
+    model = dataclasses.replace(NETWORKS, **changes)
+    groups = Groups(("one", "two"), True, (0, 0, 1, 1))
+    mixture = build_mixture(Config(model=model), groups, SHAPE, L)
+    mixture.standardize.fit(IMAGES)
+    return mixture
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "count", "behind"),
+    [
+        ("tiny", SHAPE, 1, (8, 8, 16)),
+        ("tiny", SHAPE, 3, (256,)),  # the dense top is left
+        ("fast", SHAPE, 2, (7, 7, 64)),
+        ("mlp-8-5", (7,), 1, (8,)),
+    ],
+)
+def test_trunk_and_branch_are_the_network(name, shape, count, behind):
+    whole = backbones.build(name, shape, L)
+    trunk = trunk_of(whole, count, name)
+    branch = branch_of(whole, count, name, trunk.output_shape[1:])
+    assert trunk.output_shape[1:] == behind
+    assert cost.macs(trunk) + cost.macs(branch) == cost.macs(whole)
+    assert cost.parameters(trunk) + cost.parameters(branch) == cost.parameters(whole)
+    x = RNG.normal(size=(5, *shape)).astype(np.float32)
+    assert np.abs(branch(trunk(x)) - whole(x)).max() > 1e-6  # weights of its own
+    for mine, theirs in zip(branch.weights, whole.weights[-len(branch.weights) :], strict=True):
+        mine.assign(theirs)
+    for training in (False, True):
+        keras.utils.set_random_seed(0)
+        expected = whole(x, training=training)
+        keras.utils.set_random_seed(0)
+        found = branch(trunk(x, training=training), training=training)
+        if name == "fast" or not training:  # the others drop
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_branch_fits_whatever_the_trunk_gives():
+    wide = branch_of(backbones.build("tiny", SHAPE, L), 1, "tiny", (7, 7, 64))
+    assert wide.output_shape == (None, L)
+    assert wide.layers[1].kernel.shape == (3, 3, 64, 32)
+
+
+def test_networks_that_cannot_be_cut_are_refused():
+    with pytest.raises(UserError, match=r"--trunk=2: backbone mlp-8 has 2 layers with a kernel"):
+        trunk_of(backbones.build("mlp-8", (4,), L), 2, "mlp-8")
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(4)(inputs)
+    x = keras.layers.Add()([x, keras.layers.Dense(4)(x)])
+    residual = keras.Model(inputs, keras.layers.Dense(L)(x))
+    with pytest.raises(UserError, match=r"--trunk: backbone residual is no plain chain"):
+        trunk_of(residual, 1, "residual")
+
+
+def test_a_trunk_is_a_part_and_runs_once_for_all():
+    plain, shared = make_mixture(), make_mixture(trunk=2)
+    assert list(shared.parts()) == ["trunk", *plain.parts()]
+    fast = cost.part_costs(plain)["expert_0"]
+    costs = cost.part_costs(shared)
+    assert costs["trunk"].macs + costs["expert_0"].macs == fast.macs
+    # What `tiny` has behind its second kernel, on the trunk's 7 x 7 x 64.
+    gate = 49 * 9 * 64 * 64 + 3 * 3 * 64 * 128 + 128 * E
+    assert costs["gate"].macs == gate
+    active = cost.active_cost(shared, 1)
+    assert active.macs == fast.macs + gate
+    assert cost.active_cost(shared, 2).macs == active.macs + costs["expert_1"].macs
+    seen = []
+    run = shared.trunk.call
+
+    def counted(x, training=False):
+        seen.append(training)
+        return run(x, training=training)
+
+    shared.trunk.call = counted
+    shared.forward(IMAGES, make_router("hard").evaluate)
+    assert seen == [False]
+    shared.forward(IMAGES, train_parts={"trunk", "gate"})
+    assert seen == [False, True]
+
+
+def test_training_macs_of_a_trunk_and_its_branches():
+    mixture = make_mixture(trunk=2, baseline=False, baseline_backbone=None)
+    costs = cost.part_costs(mixture)
+    everything = list(mixture.parts())
+    total = costs["trunk"].macs + costs["gate"].macs + 2 * costs["expert_0"].macs
+    assert cost.stage_macs(mixture, "joint", everything, 2) == 3 * total
+    # Behind a trunk that learns, all gradients by inputs are needed but the image's.
+    first = 15 * 15 * 4 * 3 * 24
+    assert cost.stage_flops(mixture, "joint", everything, 2) == 2 * (3 * total - first)
+    # A frozen trunk runs, and ends the gradients.
+    gate = costs["trunk"].macs + 3 * costs["gate"].macs
+    assert cost.stage_macs(mixture, "part", ["gate"], 1) == gate
+    assert cost.stage_flops(mixture, "part", ["gate"], 1) == 2 * (gate - 49 * 9 * 64 * 64)
+    both = 3 * (costs["trunk"].macs + costs["gate"].macs)
+    assert cost.stage_macs(mixture, "part", ["trunk", "gate"], 1) == both
+    alone = cost.cost_alone(mixture, ["trunk", "expert_0", "expert_1"])
+    assert alone.macs == costs["trunk"].macs + costs["expert_0"].macs
+
+
+@pytest.mark.parametrize("with_trunk", [False, True])
+def test_a_trunk_learns_with_its_first_branch_and_then_stays(with_trunk):
+    mixture = make_mixture(trunk=2)
+    label = tf.constant([0, 1, 2, 3, 0, 1])
+    batch = Batch(IMAGES, label, label // 2, tf.ones([6]), tf.range(6), tf.ones([6]))
+    before = [v.numpy() for v in mixture.trunk.variables]
+    objective = PartObjective(mixture, "baseline", with_trunk=with_trunk)
+    objective.train(batch, 6)
+    same = [np.array_equal(a, b) for a, b in zip(before, mixture.trunk.variables, strict=True)]
+    assert all(same) != with_trunk  # the statistics of its batch normalisation
+    now = [v.numpy() for v in mixture.trunk.variables]
+    objective.evaluate(batch)
+    for value, expected in zip(mixture.trunk.variables, now, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("trunk", [0, 2])
+def test_whitening_is_for_what_sees_the_image(trunk):
+    mixture = make_mixture(trunk=trunk, whiten=True)
+    learning = {
+        part: [v for v in model.trainable_variables if v.shape == (2, 2, 3, 24)]
+        for part, model in mixture.parts().items()
+    }
+    assert not any(learning.values())
+    # Beside its offset, the first layer of every network that sees it is frozen; branches are not.
+    frozen = {
+        part: sum(len(w.shape) > 1 and not w.trainable for w in model.weights)
+        for part, model in mixture.parts().items()
+    }
+    assert frozen == {part: int(not trunk or part == "trunk") for part in mixture.parts()}
+
+
+# --- test-time augmentation -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, {"trunk": 2, "boost": "scalar"}])
+@pytest.mark.parametrize("router", ["soft", "hard"])
+def test_an_image_and_its_mirror_image_get_the_same_answer(changes, router):
+    mixture = make_mixture(expert_backbone="tiny", **changes)
+    way = make_router(router).evaluate
+    mirrored = IMAGES[:, :, ::-1]
+    plain = mixture.forward(IMAGES, way).log_probs
+    assert np.abs(plain - mixture.forward(mirrored, way).log_probs).max() > 1e-4
+    mixture.mirrors = True
+    found, other = (mixture.forward(images, way) for images in (IMAGES, mirrored))
+    np.testing.assert_allclose(found.log_probs, other.log_probs, atol=1e-5)
+    np.testing.assert_allclose(found.gate_log_probs, other.gate_log_probs, atol=1e-5)
+    np.testing.assert_allclose(np.exp(found.log_probs).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("trunk", [0, 1])
+def test_networks_answer_with_the_mean_of_their_logits(trunk):
+    mixture = make_mixture(expert_backbone="tiny", trunk=trunk)
+    x, y = (mixture.encode(images) for images in (IMAGES, IMAGES[:, :, ::-1]))
+    mixture.mirrors = True
+    both = mixture.encode(IMAGES)
+    assert both.shape == (6, 2, *x.shape[1:])
+    for part in ("gate", "baseline", "expert_1"):
+        network = mixture.parts()[part]
+        expected = tf.nn.log_softmax((network(x) + network(y)) / 2)
+        np.testing.assert_allclose(mixture.part_log_probs(part, both), expected, atol=1e-5)
+
+
+def test_two_views_cost_twice():
+    mixture = make_mixture(trunk=2)
+    once, alone = cost.active_cost(mixture, 1), cost.cost_alone(mixture, ["trunk", "baseline"])
+    mixture.mirrors = True
+    assert cost.active_cost(mixture, 1) == once._replace(macs=2 * once.macs)
+    assert cost.cost_alone(mixture, ["trunk", "baseline"]).macs == 2 * alone.macs
+    # Training looks once.
+    assert cost.stage_macs(mixture, "part", ["baseline"], 1) == (
+        cost.part_costs(mixture)["trunk"].macs + 3 * cost.part_costs(mixture)["baseline"].macs
+    )
