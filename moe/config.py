@@ -483,6 +483,11 @@ def validate(config: Config) -> None:
             f"--budget={train.budget}: --schedule={train.schedule} must know its length in steps; "
             "use --schedule=constant, or a budget of epochs or macs."
         )
+    if by_clock and train.lookahead:
+        raise UserError(
+            f"--budget={train.budget}: --lookahead={train.lookahead} must know its length in steps;"
+            " use a budget of epochs or macs."
+        )
     if train.skip_stages and not train.init_from:
         raise UserError("--skip_stages leaves out what --init_from has trained already; give both.")
     if runtime.export and config.mode in ("gate", "experts"):

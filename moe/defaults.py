@@ -63,11 +63,12 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
         defaults = defaults | {"groups": "none:4"}
     if not source.mirrors:
         defaults = defaults | {"augment": "none"}
-        if config.data.augment not in (None, "none"):
-            raise UserError(
-                f"--augment={config.data.augment}: mirrors images, and a mirrored one of "
-                f"{source.name} is of another cluster; use --augment=none."
-            )
+        for flag, value in (("augment", config.data.augment), ("tta", config.model.tta)):
+            if value not in (None, "none"):
+                raise UserError(
+                    f"--{flag}={value}: mirrors images, and a mirrored one of {source.name} is of "
+                    f"another cluster; use --{flag}=none."
+                )
     if not image and config.data.augment not in (None, "none"):
         raise UserError(f"--augment={config.data.augment} is for images; {source.name} has none.")
     if not image and config.model.tta != "none":

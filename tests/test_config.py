@@ -181,6 +181,7 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"mixture_loss": "expected", "routing": "noisy_topk"}, r"no gradient where one expert"),
         ({"mixture_loss": "expected", "routing": "expert_choice"}, r"no gradient where one exp"),
         ({"skip_stages": ("gate",)}, r"--skip_stages leaves out what --init_from has trained"),
+        ({"budget": "seconds:9", "lookahead": 5}, r"--budget=seconds:9: --lookahead=5 must know"),
         ({"budget": "seconds:9", "schedule": "cosine"}, r"--budget=seconds:9: --schedule=cosine"),
         ({"mode": "gate", "export": True}, r"--export: --mode=gate trains no network that answers"),
     ],
@@ -284,8 +285,8 @@ ANOTHER = {
     "momentum": 0.5, "bias_lr_scale": 2.0, "muon_rate": 1.0, "schedule": "cosine",
     "weight_decay": 1.0, "label_smoothing": 0.1, "ema_decay": 0.9, "lookahead": 5,
     "accumulate": 2, "capacity_factor": 2.0, "seed": 1, "workdir": "w",
-    "init_from": ("runs/a",), "budget": "epochs:3", "skip_stages": ("gate",),
-    "gpus": 1, "require_gpus": True, "profile": True, "export": True,
+    "init_from": ("runs/a",), "budget": "epochs:3", "skip_stages": ("gate",), "gpus": 1,
+    "require_gpus": True, "profile": True, "export": True,
     "tensorboard": False, "report": False,
     "cpu_replicas": 2, "precision": "float32", "steps_per_loop": 3, "jit_compile": False,
     "on_unhealthy": "stop", "on_nonfinite": "skip", "deterministic": True,
@@ -298,10 +299,10 @@ NEEDS = {
     "load_loss": {"routing": "noisy_topk"},
     "balance_bias": {"routing": "hard"},
     "groups_from": {"groups": "auto:2"},
+    "skip_stages": {"init_from": ("runs/a",)},
     "crop_reach": {"augment": "flip_crop"},
     "momentum": {"optimizer": "nesterov"},
     "muon_rate": {"optimizer": "muon"},
-    "skip_stages": {"init_from": ("runs/a",)},
 }
 
 

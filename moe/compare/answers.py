@@ -108,6 +108,7 @@ def _open(run: Run, workspace: Workspace) -> MixtureOfExperts:
     classes = len(workspace.source.classes)
     mixture = build_mixture(run.config, workspace.groups, workspace.input_shape, classes, policy)
     restore_best(mixture, run.folder)
+    mixture.mirrors = run.config.model.tta == "flip"
     return mixture
 
 
@@ -126,15 +127,26 @@ def _answer(mixtures: list[MixtureOfExperts], split: Split, router: Router | Non
 
 def _size(mixtures: list[MixtureOfExperts], router: Router | None) -> dict[str, dict[str, int]]:
     """Parameters and MACs an example: of everything, and of what runs."""
+    alone = ("trunk", "baseline")
+    costs = [
+        found
+        for mixture in mixtures
+        for part, found in cost.part_costs(mixture).items()
+        if router or part in alone
+    ]
     if router:
         (mixture,) = mixtures
-        costs = list(cost.part_costs(mixture).values())
-        active = cost.active_cost(mixture, router.evaluate.running(mixture.num_experts))
+        active = [cost.active_cost(mixture, router.evaluate.running(mixture.num_experts))]
     else:
-        costs = [cost.part_costs(mixture)["baseline"] for mixture in mixtures]
-        active = cost.Cost(*(sum(column) for column in zip(*costs, strict=True)))
-    total = cost.Cost(*(sum(column) for column in zip(*costs, strict=True)))
+        active = [cost.cost_alone(mixture, alone) for mixture in mixtures]
+    views = mixtures[0].views
     return {
-        "params": {"total": total.parameters, "active": active.parameters},
-        "macs_per_example": {"total": total.macs, "active": active.macs},
+        "params": {
+            "total": sum(found.parameters for found in costs),
+            "active": sum(found.parameters for found in active),
+        },
+        "macs_per_example": {
+            "total": views * sum(found.macs for found in costs),
+            "active": sum(found.macs for found in active),
+        },
     }

@@ -80,7 +80,7 @@ def make_row(name: str, seed: int, setting: Setting) -> Row:
     if arm.kind == "mixture":
         runs = (plan.mixture(arm),)
     elif arm.kind == "wide":
-        runs = (plan.network(name, setting.wide[name]),)
+        runs = (plan.network(name, setting.wide[name], trunk=0),)
     else:
         members = setting.members[name] if arm.kind == "average" else 1
         seeds = [seed + MEMBER_STRIDE * number for number in range(members)]
@@ -105,9 +105,9 @@ class _Plan(NamedTuple):
     def baseline(self) -> Run:
         return self.network("baseline", self.setting.base.model.baseline_backbone)
 
-    def network(self, name: str, backbone: str) -> Run:
+    def network(self, name: str, backbone: str, **model: object) -> Run:
         """One network by itself."""
-        model = {"baseline": True, "baseline_backbone": backbone, "routing": "soft"}
+        model |= {"baseline": True, "baseline_backbone": backbone, "routing": "soft"}
         return self._run(name, "baseline", model | {"balance_bias": 0.0})
 
     def mixture(self, arm: Arm) -> Run:
@@ -128,7 +128,9 @@ class _Plan(NamedTuple):
         if not self._shares() or "baseline" not in self.setting.parts:
             return self._run("separate", "separate", {"routing": "hard"})
         baseline = self.baseline()
-        reuse = {"init_from": (f"{baseline.folder}:baseline",), "skip_stages": ("baseline",)}
+        trained = ("trunk", "baseline") if self.setting.base.model.trunk else ("baseline",)
+        sources = tuple(f"{baseline.folder}:{part}" for part in trained)
+        reuse = {"init_from": sources, "skip_stages": ("baseline",)}
         return self._run("separate", "separate", {"routing": "hard"}, baseline, **reuse)
 
     def _parts(self) -> Run:

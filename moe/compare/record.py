@@ -120,6 +120,15 @@ def read_record(path: pathlib.Path) -> Record:
     return record
 
 
+def read_rows(folder: pathlib.Path) -> list[Record]:
+    """All rows in a folder.
+
+    Raises:
+      UserError: one is damaged, or another version wrote it.
+    """
+    return [read_record(path) for path in sorted(folder.glob("*.json"))]
+
+
 def check_same_setting(path: pathlib.Path, record: Record, base: Config) -> None:
     """Refuses a row of another comparison.
 

@@ -26,6 +26,7 @@ from moe.report.available import report_wanted
 from moe.run import train
 from moe.train.devices import choose_strategy, on_one_device
 from moe.train.stages import stages_of
+from moe.train.team import workers_asked_for
 from moe.workspace import Workspace, open_workspace
 
 
@@ -42,6 +43,8 @@ def compare(config: CompareConfig) -> int:
       UserError: something the user can mend.
     """
     run = config.run
+    if workers_asked_for() > 1:
+        raise UserError("--mode=compare: rows are made by one process; unset TF_CONFIG.")
     wants_report = report_wanted(run.runtime.report)
     workdir = choose_workdir(run.runtime.workdir, f"compare-{run.data.dataset}")
     results = pathlib.Path(config.results or workdir / "results")
@@ -187,6 +190,8 @@ def _train_runs(row: Row) -> int:
 
 
 def _forget_networks() -> None:
-    """Frees what a run leaves behind, so that a long queue needs no more memory than one run."""
+    """Frees the networks and data of a run; what TensorFlow keeps of its graphs, some 30 MB a
+    stage, stays until the process ends.
+    """
     keras.backend.clear_session()
     gc.collect()

@@ -184,7 +184,8 @@ def fast(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> kera
 
     Args:
       input_shape, outputs: as of every builder.
-      width: factor of all channels but those of the first layer, two for each number in its window.
+      width: factor of all channels but the first layer's, which are two for each number in its
+        window.
     """
     # What PyTorch draws from by default, on which the recipe's rates are tuned.
     start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -145,6 +145,43 @@ def test_something_that_is_no_network_is_refused(module):
         backbones.build("other:nothing", (4,), 3)
 
 
+@pytest.mark.parametrize("name", [*backbones.names(), "mlp-64-32"])
+def test_a_wider_network_has_more_units_everywhere_but_at_the_end(name):
+    shape = (16, 16, 3)
+    plain, same, wide = (
+        backbones.build(full, shape, 7) for full in (name, f"{name}*1", f"{name}*1.5")
+    )
+
+    def units(model):
+        return [layer.kernel.shape[-1] for layer in model.layers if hasattr(layer, "kernel")]
+
+    assert units(same) == units(plain)
+    fixed = 1 if name == "fast" else 0  # its first layer is what a window holds
+    *hidden, last = units(plain)
+    assert units(wide) == [*hidden[:fixed], *(round(1.5 * n) for n in hidden[fixed:]), last]
+    assert wide.output_shape == (None, 7)
+
+
+def test_a_network_of_ones_own_can_be_wider(monkeypatch):
+    def build(input_shape, outputs, width=1.0):
+        return backbones.mlp(input_shape, outputs, [round(10 * width)])
+
+    def plain(input_shape, outputs):
+        return backbones.mlp(input_shape, outputs, [10])
+
+    module = types.SimpleNamespace(build=build, plain=plain)
+    monkeypatch.setitem(sys.modules, "someones", module)
+    assert backbones.build("someones:build*2", (5,), 3).layers[2].units == 20
+    with pytest.raises(UserError, match=r"someones:plain\*2: .*takes no argument `width`"):
+        backbones.build("someones:plain*2", (5,), 3)
+
+
+@pytest.mark.parametrize("factor", ["", "0", "-1", "wide", "inf", "nan"])
+def test_a_wrong_width_is_refused(factor):
+    with pytest.raises(UserError, match="the width after"):
+        backbones.find(f"small*{factor}")
+
+
 def test_fast_is_the_network_of_the_speed_records():
     model = backbones.build("fast", CIFAR, 10)
     # 312 + 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) in the convolutions, an offset, a

@@ -4,7 +4,11 @@ import json
 import pathlib
 
 import pytest
+from rows import make_rows
 
+from moe.compare.present import verdict
+from moe.compare.record import write_record
+from moe.compare.summary import summarize
 from moe.report.results_page import results_page, whole_page
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -90,6 +94,21 @@ def test_a_benchmark_is_a_table_of_questions(tmp_path):
     assert "**cpu**, images, float32, 15 rounds; equal things are told apart by 3.1 %:" in page
     assert "| new / old | speed | 1.250 | 1.100 to 1.300 |" in page
     assert "| new / old | speed | 1.010 (not resolved) | 1.100 to 1.300 |" in page
+
+
+def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
+    folder = tmp_path / "compare" / "toy"
+    rows = make_rows(2, {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75})
+    for row in rows:
+        write_record(folder / f"{row['arm']}-seed{row['seed']}.json", row)
+    page = whole_page(tmp_path)
+    assert "### toy\n" in page
+    assert "- Validation chooses joint-hard (mean 80.00 % over seeds 0, 1)" in page
+    for sentence in verdict(summarize(rows)):
+        assert f"- {sentence}\n" in page
+    (line,) = (line for line in page.splitlines() if line.startswith("| joint-hard | wide-hard |"))
+    assert line.endswith("| ahead |")
+    assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
 
 
 def test_seeds_become_one_row_with_their_spread():

@@ -8,7 +8,7 @@ from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
 from moe.taxonomy import Groups
-from moe.train.stages import check_examples, stages_of
+from moe.train.stages import Stage, check_examples, leave_out, stages_of
 
 GROUPS = Groups(("artificial", "natural"), named=True, group_of_class=(0, 1))
 PARTS = ["baseline", "gate", "expert_0", "expert_1", "combiner_0", "combiner_1"]
@@ -82,3 +82,25 @@ def test_slices_must_be_equal_on_every_replica():
     check_examples(stages, _split(8, 8), _split(1, 1), 8, 2, accumulate=4)
     with pytest.raises(UserError, match="cannot be cut into --accumulate=3 equal slices"):
         check_examples(stages, _split(8, 8), _split(1, 1), 8, 2, accumulate=3)
+
+
+def test_stages_that_another_run_has_done_are_left_out():
+    stages = [Stage("gate", "part", ("gate",)), Stage("joint", "joint", ("gate", "expert_0"))]
+    found = leave_out(stages, ["gate"], {"gate"})
+    assert [stage.done for stage in found] == [True, False]
+    assert [stage.name for stage in found] == ["gate", "joint"]
+    assert not any(stage.done for stage in leave_out(stages, [], set()))
+
+
+@pytest.mark.parametrize(
+    ("names", "filled", "message"),
+    [
+        (["blend"], {"gate"}, "--skip_stages=blend: must be one of gate, joint"),
+        (["gate"], {"expert_0"}, "--skip_stages=gate: --init_from gives no gate"),
+        (["joint"], {"gate", "expert_0"}, "--skip_stages=joint: nothing would be left"),
+    ],
+)
+def test_what_is_not_there_cannot_be_left_out(names, filled, message):
+    stages = [Stage("gate", "part", ("gate",)), Stage("joint", "joint", ("gate", "expert_0"))]
+    with pytest.raises(UserError, match=message):
+        leave_out(stages, names, filled)
