@@ -17,6 +17,8 @@ OVERFLOW = -1
 """Float16 gradients at a loss scale that can still be lowered: nothing is wrong with the model."""
 _SUMS = 1
 _FIRST_PART = 2
+_SMALL = 8_192
+"""Numbers in a tensor."""
 
 
 class NonFiniteError(Exception):
@@ -39,12 +41,26 @@ def find_fault(sums: tf.Tensor, gradients: Mapping[str, Sequence[tf.Tensor]]) ->
     Returns:
       `<float32>[]`: `FINE`, or a number that `describe` reads.
     """
-    totals = [tf.reduce_sum(sums)]
-    for group in gradients.values():
-        totals.append(tf.add_n([tf.reduce_sum(gradient) for gradient in group]))
+    totals = [tf.reduce_sum(sums), *(_total(group) for group in gradients.values())]
     bad = tf.logical_not(tf.math.is_finite(tf.stack(totals)))
     first = tf.argmax(tf.cast(bad, tf.int32), output_type=tf.int32)
     return tf.where(tf.reduce_any(bad), tf.cast(first + _SUMS, tf.float32), float(FINE))
+
+
+def _total(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum of all numbers.
+
+    Small tensors are joined first: to launch an operation costs more than to go through them.
+    """
+    small, large = [], []
+    for tensor in map(tf.convert_to_tensor, tensors):
+        size = tensor.shape.num_elements()
+        if size is not None and size < _SMALL:
+            small.append(tf.reshape(tensor, [-1]))
+        else:
+            large.append(tensor)
+    joined = [tf.concat(small, axis=0)] if small else []
+    return tf.add_n([tf.reduce_sum(tensor) for tensor in (*large, *joined)])
 
 
 def describe(
