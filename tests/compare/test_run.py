@@ -18,7 +18,7 @@ from moe.config import CompareConfig
 from moe.errors import UserError
 from moe.train.stage_run import StageRun
 
-SOME = ("baseline", "separate-hard", "separate-soft", "joint-hard")
+SOME = ("baseline", "separate-hard", "separate-soft")
 VARIES = (
     *("train_seconds", "compile_seconds", "wall_seconds", "step_ms_p50", "seconds"),
     "revision",  # of a checkout that somebody works in
@@ -72,9 +72,8 @@ def test_every_row_is_small_and_tells_what_it_is(undisturbed):
 
 def test_a_run_that_several_rows_need_is_trained_once_and_paid_for_by_each(undisturbed):
     found = records(undisturbed / "results")
-    assert {path.name for path in (undisturbed / "runs").iterdir()} == {
-        *("baseline-seed0", "separate-seed0", "joint-hard-seed0"),
-    }
+    runs = {path.name for path in (undisturbed / "runs").iterdir()}
+    assert runs == {"baseline-seed0", "separate-seed0"}
     hard, soft = found["separate-hard-seed0"], found["separate-soft-seed0"]
     assert set(hard["runs"]) == {"baseline-seed0", "separate-seed0"}
     assert hard["runs"] == soft["runs"]
@@ -90,19 +89,22 @@ def test_a_run_that_several_rows_need_is_trained_once_and_paid_for_by_each(undis
 def test_a_comparison_that_was_killed_ends_as_an_undisturbed_one(
     undisturbed, tmp_path, monkeypatch
 ):
-    """Killed between two rows, then in the middle of one, and continued both times."""
+    """Killed in the middle of a run, then between two rows, and continued both times."""
     config = toy_comparison(tmp_path)
+    separate = tmp_path / "runs" / "separate-seed0"
+    with monkeypatch.context() as patch:
+        # The baseline takes nine steps, each a loop; so does the gate after it.
+        patch.setattr(StageRun, "_run_loop", _crashing(13, StageRun._run_loop))
+        with pytest.raises(Crash):
+            compare(config)
+    assert set(records(tmp_path / "results")) == {"baseline-seed0"}
+    assert (separate / "checkpoints").exists()
+    assert not (separate / "results.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(moe.compare.run, "write_record", _crashing(2, moe.compare.run.write_record))
         with pytest.raises(Crash):
             compare(config)
-    assert len(records(tmp_path / "results")) == 1
-    with monkeypatch.context() as patch:
-        patch.setattr(StageRun, "_run_loop", _crashing(4, StageRun._run_loop))
-        with pytest.raises(Crash):
-            compare(config)
-    assert not (tmp_path / "runs" / "joint-hard-seed0" / "results.json").exists()
-    assert (tmp_path / "runs" / "joint-hard-seed0" / "checkpoints").exists()
+    assert set(records(tmp_path / "results")) == {"baseline-seed0", "separate-hard-seed0"}
     assert compare(config) == 0
     assert records(tmp_path / "results") == records(undisturbed / "results")
 
