@@ -50,6 +50,7 @@ def make_train_step(
       `(batch, step)` -> `<float32>[M]`, the objective's metric sums over the global batch.
     """
     variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
+    average = average or NoAverage()
     sum_up = tf.distribute.ReduceOp.SUM
     replicas = strategy.num_replicas_in_sync
 
@@ -92,7 +93,7 @@ def make_train_step(
         def update() -> None:
             apply_active(optimizers, strategy, gradients, active, step)
             objective.follow(wanted)
-            (average or NoAverage()).follow(strategy, step)
+            average.follow(strategy, step)
 
         loss_scale.apply(first(usable), update)
         return first(sums)
