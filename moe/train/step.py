@@ -55,6 +55,7 @@ def make_train_step(
       and the step's fault, see `moe.train.guard`. A step with a fault changes nothing.
     """
     variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
+    average = average or NoAverage()
     sum_up = tf.distribute.ReduceOp.SUM
     replicas = strategy.num_replicas_in_sync
 
@@ -101,7 +102,7 @@ def make_train_step(
         def update() -> None:
             apply_active(optimizers, strategy, gradients, active, step)
             objective.follow(wanted)
-            (average or NoAverage()).follow(strategy, step)
+            average.follow(strategy, step)
 
         loss_scale.apply(columns[-1], update)
         return columns

@@ -32,8 +32,9 @@ CASES = {
     "balanced": ["--routing=topk", "--top_k=2", "--balance_bias=0.01"],
     "batch statistics": [
         *("--dataset=shapes", "--train_examples=400", "--groups=semantic", "--routing=soft"),
-        *("--baseline", "--augment=none", "--learning_rate=0.01", *NORMALISED),
+        *("--baseline", "--augment=none", "--learning_rate=0.01", "--ema_decay=0.9", *NORMALISED),
     ],
+    "trunk": ["--trunk=1", "--optimizer=muon", "--muon_rate=0.01", "--lookahead=3"],
 }
 # On one device all in one process: most of a short run is loading TensorFlow. Two strategies with
 # replicas would mistake each other's sums.

@@ -11,6 +11,7 @@ from moe.config import Config, ModelConfig
 from moe.errors import UserError
 from moe.models import backbones, cost
 from moe.models.build import build_mixture
+from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import make_router
 from moe.models.trunk import branch_of, trunk_of
 from moe.taxonomy import Groups
@@ -98,6 +99,8 @@ def test_a_trunk_is_a_part_and_runs_once_for_all():
     # What `tiny` has behind its second kernel, on the trunk's 7 x 7 x 64.
     gate = 49 * 9 * 64 * 64 + 3 * 3 * 64 * 128 + 128 * E
     assert costs["gate"].macs == gate
+    again = MixtureOfExperts.from_config(shared.get_config())
+    assert cost.part_costs(again) == costs
     active = cost.active_cost(shared, 1)
     assert active.macs == fast.macs + gate
     assert cost.active_cost(shared, 2).macs == active.macs + costs["expert_1"].macs
