@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # the draw of an expert included.
 FLAGS = (
     "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
-    "--learning_rate=0.05 --balance_loss=0.1 --steps=50 --noreport"
+    "--learning_rate=0.05 --balance_loss=0.1 --steps=50 --noreport --precision=float32"
 )
 
 
