@@ -259,6 +259,8 @@ class BenchmarkConfig:
         if self.rounds < 7:
             _fail("rounds", self.rounds, "at least 7")
         _positive("window_seconds", self.window_seconds)
+        if os.environ.get("TF_CONFIG"):
+            raise UserError("TF_CONFIG: --mode=benchmark measures one device; unset it.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from moe.evaluate import summary
 from moe.files import choose_workdir, is_there, write_json
 from moe.provenance import provenance
 from moe.run import train
-from moe.train.devices import choose_strategy, on_one_device
+from moe.train.devices import choose_device, on_one_device
 from moe.trained import find_run, restore_best
 from moe.workspace import Workspace, open_workspace
 
@@ -84,7 +84,7 @@ def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
     run = dataclasses.replace(stored.config, runtime=on_one_device(config.runtime))
     workspace = open_workspace(run, stored.groups)
     _check_examples(workspace, config, teacher)
-    strategy = choose_strategy(run.runtime)
+    strategy = choose_device(run.runtime)
     mixture = workspace.build(strategy, stored.precision)
     if "baseline" not in restore_best(mixture, teacher, "groups_from"):
         raise UserError(f"--groups_from={teacher}: has no baseline.")

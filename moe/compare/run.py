@@ -24,7 +24,7 @@ from moe.files import choose_workdir, is_there, make_workdir
 from moe.provenance import command_line, continue_command
 from moe.report.available import report_wanted
 from moe.run import train
-from moe.train.devices import choose_strategy, on_one_device
+from moe.train.devices import choose_device, on_one_device
 from moe.train.stages import stages_of
 from moe.train.team import workers_asked_for
 from moe.workspace import Workspace, open_workspace
@@ -160,7 +160,7 @@ def _asked(given: tuple[str, ...], possible: list[str]) -> list[str]:
 def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) -> Setting:
     """What rows of these arms have in common; builds the mixture once, to weigh it."""
     base = workspace.config
-    mixture = workspace.build(choose_strategy(on_one_device(base.runtime)), "float32")
+    mixture = workspace.build(choose_device(base.runtime), "float32")
     stages = stages_of(
         dataclasses.replace(base, mode="separate"), workspace.groups, list(mixture.parts())
     )

@@ -30,7 +30,7 @@ from moe.report.available import report_wanted
 from moe.report.write import write_report
 from moe.routing import asks_somebody, gating
 from moe.run_files import StoredRun
-from moe.train.devices import choose_strategy, on_one_device
+from moe.train.devices import choose_device, on_one_device
 from moe.train.precision import choose_precision
 from moe.trained import Trained, find_run, restore_best
 from moe.types import Gating
@@ -55,7 +55,7 @@ def evaluate(config: EvalConfig) -> int:
     wants_report = report_wanted(config.report)
     stored = _open_run(workdir, config)
     run = stored.config
-    strategy = choose_strategy(run.runtime)
+    strategy = choose_device(run.runtime)
     policy = choose_precision(config.precision or stored.precision).policy
     workspace = open_workspace(run, stored.groups)
     workspace.check_data(stored.data)

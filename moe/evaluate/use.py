@@ -26,7 +26,7 @@ from moe.evaluate.tables import format_table
 from moe.files import write_whole
 from moe.models.routers import Way, make_router
 from moe.serving import write_export
-from moe.train.devices import choose_strategy, on_one_device
+from moe.train.devices import choose_device
 from moe.trained import Trained, find_run, open_trained
 
 _LINES = 20
@@ -41,7 +41,7 @@ def use(config: EvalConfig) -> int:
       UserError: something the user can mend.
     """
     workdir = pathlib.Path(config.workdir)
-    choose_strategy(on_one_device(find_run(workdir).config.runtime))
+    choose_device(find_run(workdir).config.runtime)
     precision = "float32" if config.export else config.precision
     trained = open_trained(workdir, precision, config.tta)
     names, top_k = asked_routings(config, trained, trained.mixture, trained.parts)

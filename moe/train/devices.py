@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 
 import tensorflow as tf
 
@@ -12,11 +13,16 @@ from moe.errors import UserError, warn
 from moe.train.team import workers_asked_for
 
 
-def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
+def choose_strategy(runtime: RuntimeConfig, team: bool = True) -> tf.distribute.Strategy:
     """The strategy for `--gpus`, `--cpu_replicas` and the workers that `TF_CONFIG` names.
 
     One device gets TensorFlow's default one. Must be called before TensorFlow has initialised its
     devices.
+
+    Args:
+      runtime: what the flags ask for.
+      team: False: this process works by itself, whatever `TF_CONFIG` says. Else it waits here for
+        the other workers.
 
     Raises:
       UserError: fewer GPUs than asked for and `--require_gpus`, or devices were already set up.
@@ -40,7 +46,8 @@ def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
             _split_cpu(runtime.cpu_replicas)
     except RuntimeError as error:
         raise UserError(f"the devices cannot be set up any more ({error}).") from error
-    workers = workers_asked_for()
+    addresses = workers_asked_for() if team else []
+    workers = max(1, len(addresses))
     replicas = workers * (len(gpus) or runtime.cpu_replicas)
     if workers > 1 and runtime.cpu_replicas > 1:
         raise UserError(f"--cpu_replicas={runtime.cpu_replicas}: not with several workers.")
@@ -49,6 +56,8 @@ def choose_strategy(runtime: RuntimeConfig) -> tf.distribute.Strategy:
     if runtime.jit_compile and replicas > 1:
         raise UserError(f"--jit_compile: works on one device, not on {replicas} replicas.")
     if workers > 1:
+        # It waits for all of them, and says nothing meanwhile.
+        print(f"waiting for {workers} workers: {', '.join(addresses)}", file=sys.stderr, flush=True)
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(len(gpus))])
@@ -76,6 +85,17 @@ def compute_deterministically(seed: int) -> None:
     """
     tf.config.experimental.enable_op_determinism()
     tf.random.set_seed(seed)
+
+
+def choose_device(runtime: RuntimeConfig) -> tf.distribute.Strategy:
+    """The strategy of an evaluation: the default one, on what `on_one_device` chooses.
+
+    Raises:
+      UserError: devices were already set up.
+    """
+    if os.environ.get("TF_CONFIG"):
+        warn("TF_CONFIG does not count here: one process answers, on one device.")
+    return choose_strategy(on_one_device(runtime), team=False)
 
 
 def on_one_device(runtime: RuntimeConfig) -> RuntimeConfig:

@@ -65,15 +65,15 @@ class Workers:
         return int(said), int(stops) > 0
 
 
-def workers_asked_for() -> int:
-    """How many workers `TF_CONFIG` names; 1 without it.
+def workers_asked_for() -> list[str]:
+    """The addresses (`host:port`) of the workers that `TF_CONFIG` names; none without it.
 
     Raises:
       UserError: it cannot be read.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
-        return 1
+        return []
     try:
         config = parse_json(text)
         workers, task = config["cluster"]["worker"], config["task"]
@@ -82,7 +82,7 @@ def workers_asked_for() -> int:
         raise UserError(f"TF_CONFIG: cannot be read ({type(error).__name__}: {error}).") from error
     if not fits or set(config["cluster"]) != {"worker"}:
         raise UserError('TF_CONFIG: needs a cluster of workers and a task of type "worker" in it.')
-    return len(workers)
+    return [str(worker) for worker in workers]
 
 
 def make_team(strategy: tf.distribute.Strategy) -> Team:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -15,13 +16,18 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from toy import untrained_run
 
+from moe.config import BenchmarkConfig, EvalConfig, RuntimeConfig
 from moe.errors import UserError
+from moe.evaluate.run import evaluate
+from moe.evaluate.use import use
+from moe.train.devices import choose_device, choose_strategy
 from moe.train.team import Alone, workers_asked_for
 
 ROOT = pathlib.Path(__file__).parents[2]
 FLAGS = (
-    "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd "
+    "--flagfile=flags/presets/tabular.flags --dataset=digits --optimizer=sgd --precision=float32 "
     "--learning_rate=0.05 --balance_loss=0.1 --steps_per_loop=5 --checkpoint_steps=10 "
     "--noreport"
 )
@@ -90,6 +96,8 @@ def test_two_workers_equal_one_device_also_after_one_was_killed(tmp_path):
     assert [process.returncode for process in both] == [0, 0], err
     assert "mixture, soft routing" in out[0]
     assert out[1] == ""  # one of them speaks
+    for said in err:
+        assert re.search(r"^waiting for 2 workers: 127.0.0.1:\d+, 127.0.0.1:\d+$", said, re.M)
     for one, two in zip(_weights(tmp_path / "alone"), _weights(together), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
     records = [json.loads(line) for line in (together / "metrics.jsonl").open()]
@@ -156,7 +164,58 @@ def test_a_cluster_that_is_none(monkeypatch, text, message):
         workers_asked_for()
 
 
+@pytest.fixture
+def two_workers(monkeypatch) -> None:
+    """This process is one of two, and the other will never come."""
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    task = {"cluster": cluster, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+
+
+@pytest.fixture
+def waited(monkeypatch) -> list[str]:
+    """What was said whenever somebody would have begun to wait for the others."""
+    waited = []
+
+    def wait():
+        waited.append("now")
+        return tf.distribute.get_strategy()
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", wait)
+    return waited
+
+
+def test_who_waits_says_for_whom_first(two_workers, waited, capsys):
+    choose_strategy(RuntimeConfig(workdir="somewhere"))
+    assert waited
+    assert capsys.readouterr().err == "waiting for 2 workers: 127.0.0.1:1, 127.0.0.1:2\n"
+
+
+def test_one_device_waits_for_nobody(two_workers, waited, capsys):
+    # What a run of a team has stored, as an evaluation finds it.
+    assert choose_device(RuntimeConfig(workdir="somewhere")) is tf.distribute.get_strategy()
+    assert not waited
+    assert "TF_CONFIG does not count here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answers", [{}, {"predict": "none.png"}])
+def test_an_evaluation_waits_for_nobody(toy, two_workers, waited, tmp_path, answers):
+    workdir = untrained_run(tmp_path / "run")
+    program = use if answers else evaluate
+    config = EvalConfig(workdir=str(workdir), report=False, **answers)
+    with contextlib.ExitStack() as held:
+        if answers:  # the devices are chosen before the files are looked for
+            held.enter_context(pytest.raises(UserError, match=r"none\.png"))
+        program(config)
+    assert not waited
+
+
+def test_a_benchmark_has_no_team(two_workers):
+    with pytest.raises(UserError, match="TF_CONFIG: --mode=benchmark measures one device"):
+        BenchmarkConfig()
+
+
 def test_a_process_alone_agrees_with_itself(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert workers_asked_for() == 1
+    assert workers_asked_for() == []
     assert Alone().agree(7, stop=True) == (7, True)

@@ -238,6 +238,45 @@ def test_moving_statistics_are_put_back(layer):
     assert moving_statistics([network]) == ()
 
 
+def test_a_float16_step_that_overflows_on_the_way_forward_changes_nothing():
+    float16 = {"dtype": "mixed_float16"}
+    layers = [
+        keras.layers.Dense(5, **float16),
+        BatchNorm(**float16),
+        keras.layers.Dense(L, **float16),
+    ]
+    network = keras.Sequential([keras.Input(SHAPE), *layers])
+    mixture = MixtureOfExperts(gate=_mixture().gate, experts=[], num_classes=L, baseline=network)
+    mixture.build((None, *SHAPE))
+    weights = [v.value for v in network.trainable_variables]
+    loss_scale = make_loss_scale("mixed_float16")
+    step = tf.function(
+        make_train_step(
+            PartObjective(mixture, "baseline"),
+            {"baseline": PartOptimizer("sgd", weights, RATE, make_schedule("constant", 1))},
+            tf.distribute.get_strategy(),
+            key=(1, 2),
+            global_batch_size=S,
+            loss_scale=loss_scale,
+            statistics=moving_statistics([network]),
+        )
+    )
+
+    def state() -> list[np.ndarray]:
+        return [v.numpy() for v in network.variables]
+
+    before, factor = state(), float(loss_scale.factor)
+    far = _batch()._replace(features=_batch().features * 1e5)
+    assert step(far, tf.constant(0, tf.int64)).numpy()[-1] == OVERFLOW
+    assert float(loss_scale.factor) == factor / 2
+    for found, expected in zip(state(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert step(_batch(), tf.constant(1, tf.int64)).numpy()[-1] == FINE
+    for found, expected in zip(state(), before, strict=True):
+        assert np.isfinite(found).all()
+        assert (found != expected).any()
+
+
 def test_xla_takes_the_same_step():
     plain, compiled = _step("soft"), _step("soft", jit_compile=True)
     assert compiled[0] == pytest.approx(plain[0], rel=1e-5, abs=1e-5)
