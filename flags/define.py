@@ -12,9 +12,9 @@ from collections.abc import Callable
 from absl import flags
 
 from moe import config
+from moe.backbone_names import BACKBONES
+from moe.sweep_axes import AXES
 
-BACKBONES = ("small", "deep", "tiny", "pooled", "fast")
-"""What `moe.models.backbones` registers; asking it would load TensorFlow."""
 _OPEN = "by data set"
 _REPORT = (
     "Draw WORKDIR/figures and write WORKDIR/report.html. Default: where matplotlib and Jinja2 are "
@@ -366,12 +366,13 @@ def _benchmark(values: flags.FlagValues) -> None:
     define.list(
         "suite",
         "figures (against Keras, dense execution, one network), growth (cost by number of "
-        "experts), crossover (where routing pays). Default: all, or none with --sweep.",
+        "experts), crossover (where routing pays), aa (the same network twice, which every "
+        "benchmark begins with, and nothing else). Default: all, or none with --sweep.",
     )
     define.several(
         "sweep",
-        "AXIS=VALUE,VALUE; may be repeated: every combination is measured. Axes: phase, dispatch, "
-        "load, num_experts, batch_size, steps_per_loop, precision, jit_compile, gate, expert.",
+        "AXIS=VALUE,VALUE; may be repeated: every combination is measured (docs/benchmark.md). "
+        f"Axes: {', '.join(AXES)}.",
     )
     define.integer("rounds", "How often every way is timed, in turns.")
     define.float("window_seconds", "How long each time, about.")

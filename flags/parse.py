@@ -40,9 +40,18 @@ def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig
     )
     given = {name for name in values if values[name].present} - {"mode", "flagfile"}
     if config.mode == "benchmark":
-        _warn_ignored(given - of_benchmark - _STARTS_A_SWEEP, "--mode=benchmark measures without")
-        return _fill(BenchmarkConfig, values, run=config)
+        benchmark = _fill(BenchmarkConfig, values, run=config)
+        useful = of_benchmark | _DEVICE | _STARTS_A_SWEEP
+        _warn_ignored(given - useful, "--mode=benchmark measures without")
+        if not benchmark.sweep:
+            _warn_ignored(
+                given & _STARTS_A_SWEEP, "a suite has its own; only a --sweep starts from"
+            )
+        return benchmark
     _warn_ignored(given & of_benchmark, "only --mode=benchmark has")
+    if not _uses_capacity(config):
+        why = "where experts run in shapes as they come (no --jit_compile) nothing depends on"
+        _warn_ignored(given & {"capacity_factor"}, why)
     if config.mode == "compare":
         return _fill(CompareConfig, values, run=config)
     _warn_ignored(given & of_compare, "only --mode=compare has")
@@ -86,11 +95,16 @@ python eval.py --workdir=runs/joint --predict='photos/*.png'
 python eval.py --compare=runs/separate,runs/joint"""
 
 
+_DEVICE = {"gpus", "require_gpus", "cpu_replicas", "precision", "workdir"}
 _STARTS_A_SWEEP = {
     *("gate_backbone", "expert_backbone", "baseline_backbone", "baseline", "routing"),
-    *("batch_size", "gpus", "require_gpus", "cpu_replicas", "precision", "jit_compile"),
-    *("steps_per_loop", "workdir"),
+    *("batch_size", "jit_compile", "steps_per_loop"),
 }
+
+
+def _uses_capacity(config: Config) -> bool:
+    """Whether an expert may be full in training."""
+    return bool(config.runtime.jit_compile) or config.model.routing == "expert_choice"
 
 
 def _warn_ignored(names: Iterable[str], why: str) -> None:

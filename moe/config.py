@@ -15,7 +15,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from moe.backbone_names import backbone_problem
 from moe.errors import UserError
+from moe.sweep_axes import check_sweep, parse_sweep
 from moe.typed import check
 
 MODES = ("baseline", "gate", "experts", "separate", "joint", "staged", "compare", "benchmark")
@@ -23,7 +25,7 @@ PART_MODES = ("baseline", "gate", "experts")
 """Modes that train networks by themselves and no mixture."""
 BUDGETS = ("epochs", "seconds", "macs")
 """What training may be given."""
-SUITES = ("figures", "growth", "crossover")
+SUITES = ("figures", "growth", "crossover", "aa")
 ROUTINGS = ("soft", "hard", "topk", "noisy_topk", "expert_choice")
 TOP_K_ROUTINGS = ("topk", "noisy_topk")
 """Those that choose --top_k experts."""
@@ -261,6 +263,20 @@ class BenchmarkConfig:
         _positive("window_seconds", self.window_seconds)
         if os.environ.get("TF_CONFIG"):
             raise UserError("TF_CONFIG: --mode=benchmark measures one device; unset it.")
+        runtime, routing = self.run.runtime, self.run.model.routing
+        if runtime.cpu_replicas > 1 or (runtime.gpus or 0) > 1:
+            raise UserError(
+                "--mode=benchmark measures one device: leave out --cpu_replicas, --gpus."
+            )
+        if routing not in ("soft", "hard"):
+            _fail("routing", routing, "soft or hard with --mode=benchmark, which forces the load")
+        if self.sweep:
+            check_sweep(parse_sweep(self.sweep), self.dispatch, bool(runtime.jit_compile))
+
+    @property
+    def dispatch(self) -> str:
+        """How a sweep runs the experts where no axis says so."""
+        return "soft" if self.run.model.routing == "soft" else "routed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,6 +401,11 @@ def validate(config: Config) -> None:
         _one_of("boost", model.boost, BOOSTS)
     if data.augment is not None:
         _one_of("augment", data.augment, AUGMENTATIONS)
+    for part in ("gate", "expert", "baseline"):
+        backbone = getattr(model, f"{part}_backbone")
+        problem = backbone_problem(backbone) if backbone is not None else None
+        if problem:
+            _fail(f"{part}_backbone", backbone, problem)
     if not data.dataset:
         _fail("dataset", data.dataset, "the name of a data set, or auto")
     low, high = _TEMPERATURES
@@ -494,6 +515,10 @@ def validate(config: Config) -> None:
         raise UserError("--skip_stages leaves out what --init_from has trained already; give both.")
     if runtime.export and config.mode in ("gate", "experts"):
         raise UserError(f"--export: --mode={config.mode} trains no network that answers alone.")
+    if runtime.jit_compile and runtime.cpu_replicas > 1:
+        raise UserError(
+            f"--jit_compile: works on one device, not on {runtime.cpu_replicas} replicas."
+        )
     if runtime.require_gpus and runtime.gpus == 0:
         raise UserError("--require_gpus asks for what --gpus=0 forbids; leave one of them out.")
     if train.optimizer == "adamw" and not train.weight_decay:

@@ -210,6 +210,7 @@ def test_a_benchmark_has_options_of_its_own():
         "--sweep=load=zipf",
         "--suite=growth,crossover",
         "--expert_backbone=tiny",
+        "--routing=hard",
     )
     assert isinstance(found, BenchmarkConfig)
     assert found.sweep == ("batch_size=8,32", "load=zipf")
@@ -224,6 +225,10 @@ def test_a_benchmark_has_options_of_its_own():
         ("--suite=all", "--suite=all: must be one of figures"),
         ("--rounds=6", "--rounds=6: must be at least 7"),
         ("--window_seconds=0", "--window_seconds=0.0: must be greater than 0"),
+        ("--routing=topk", "--routing=topk: must be soft or hard"),
+        ("--routing=expert_choice", "--routing=expert_choice: must be soft or hard"),
+        ("--cpu_replicas=2", "measures one device"),
+        ("--gpus=2", "measures one device"),
     ],
 )
 def test_what_a_benchmark_refuses(flag, message):
@@ -232,10 +237,32 @@ def test_what_a_benchmark_refuses(flag, message):
 
 
 def test_what_does_nothing_is_said(capsys):
-    train("--mode=benchmark", "--epochs=3", "--batch_size=8", "--rounds=9")
+    train("--mode=benchmark", "--epochs=3", "--rounds=9", "--precision=float32")
     assert capsys.readouterr().err == "warning: --mode=benchmark measures without --epochs.\n"
+    sweep = ("--batch_size=8", "--nobaseline", "--routing=hard", "--steps_per_loop=2")
+    train("--mode=benchmark", *sweep)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("starts from --baseline, --batch_size, --routing, --steps_per_loop.")
+    train("--mode=benchmark", "--sweep=load=zipf", *sweep)
+    assert capsys.readouterr().err == ""
     train("--mode=gate", "--routing=hard", "--balance_bias=.1", "--importance_loss=.1")
     said = capsys.readouterr().err
     assert said.endswith("have a joint loss: --balance_bias, --importance_loss.\n")
     train("--rounds=9")
     assert capsys.readouterr().err == "warning: only --mode=benchmark has --rounds.\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "warns"),
+    [
+        (["--routing=hard"], True),
+        (["--routing=hard", "--jit_compile"], False),
+        (["--routing=expert_choice"], False),
+    ],
+)
+def test_room_that_no_expert_is_short_of_is_said(capsys, flags, warns):
+    train("--capacity_factor=2", *flags)
+    said = capsys.readouterr().err
+    assert ("nothing depends on --capacity_factor" in said) == warns
+    train(*flags)
+    assert capsys.readouterr().err == ""

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
     [
         *("moe", "moe.errors", "moe.files", "moe.memory", "moe.quiet", "moe.randomness"),
+        *("moe.backbone_names", "moe.sweep_axes"),
         *("moe.typed", "moe.types"),
     ],
     ["moe.config", "moe.data.source", "moe.routing", "moe.losses"],
@@ -194,6 +195,36 @@ def test_reading_flags_does_not_load_tensorflow():
         "print([n for n in ('tensorflow', 'keras', 'sklearn', 'numpy') if n in sys.modules])"
     )
     assert _run("-c", code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--mode=benchmark", "--sweep=colour=red"],
+        ["--mode=benchmark", "--sweep=batch_size=0"],
+        ["--mode=benchmark", "--sweep=expert=nobody"],
+        ["--mode=benchmark", "--sweep=load=zipf"],
+        ["--mode=benchmark", "--sweep=jit_compile=on", "--routing=hard"],
+        ["--mode=benchmark", "--routing=topk"],
+        ["--mode=benchmark", "--cpu_replicas=2"],
+        ["--gate_backbone=nobody"],
+        ["--expert_backbone=mlp-0"],
+        ["--baseline_backbone=deep*0"],
+        ["--jit_compile", "--cpu_replicas=2"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_value_is_found_without_tensorflow(arguments):
+    code = f"""
+import sys
+sys.argv = ["train.py", *{arguments}]
+import train
+from flags.parse import run_program
+print(run_program(train.main), [n for n in ("tensorflow", "keras") if n in sys.modules])
+"""
+    answer = _run("-c", code)
+    assert answer.stdout.split("\n")[0] == "2 []"
+    assert answer.stderr.startswith("error: --")
 
 
 @pytest.mark.parametrize("program", ["train.py", "eval.py"])

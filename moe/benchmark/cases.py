@@ -12,17 +12,15 @@ import tensorflow as tf
 from moe.data.augment import unchanged
 from moe.data.pipeline import Split, training_batches
 from moe.data.source import Examples
+from moe.routing import expert_capacity
 from moe.types import Batch
 
 INPUT_SHAPE = (32, 32, 3)
 NUM_CLASSES = 10
 KEY = (1, 2)
-LOADS = ("balanced", "zipf")
-DISPATCHES = ("soft", "dense", "routed", "fixed")
 GROWTH_TITLE = "cost by number of experts: "
 CROSSOVER_TITLE = "does routing pay"
 """How the titles of two suites' groups begin: what is made of their answers finds them by it."""
-PHASES = ("train", "evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +28,8 @@ class Case:
     """One mixture, and how it runs.
 
     Attributes:
+      way: `mixture`; or the expert alone is trained as a plain network: `ours` (the framework's
+        loop and layers), `stock` (that loop with Keras' layers) or `keras` (what `fit` runs).
       gate, expert, baseline: backbones; no baseline: no blend either.
       num_experts: E.
       batch_size: S.
@@ -42,6 +42,7 @@ class Case:
       jit_compile: XLA.
     """
 
+    way: str = "mixture"
     gate: str = "small"
     expert: str = "deep"
     baseline: str | None = "small"
@@ -70,6 +71,12 @@ def one_batch(batch_size: int) -> Batch:
     return next(iter(batches))
 
 
+def two_batches(batch_size: int) -> tf.Tensor:
+    """The images of two batches that stay in memory: `<uint8>[2, S, H, W, D]`."""
+    images = one_batch(batch_size).features
+    return tf.stack([images, tf.reverse(images, axis=[2])])
+
+
 def assignment(load: str, size: int, num_experts: int) -> np.ndarray:
     """The expert of each of `size` examples.
 
@@ -85,6 +92,12 @@ def assignment(load: str, size: int, num_experts: int) -> np.ndarray:
 def load_of(expert: np.ndarray, num_experts: int) -> list[float]:
     """Share of the examples that each expert got."""
     return (np.bincount(expert, minlength=num_experts) / len(expert)).tolist()
+
+
+def load_in_capacity(expert: np.ndarray, num_experts: int, factor: float) -> list[float]:
+    """The same where each has room for `expert_capacity` alone; what is missing is dropped."""
+    room = expert_capacity(len(expert), 1, num_experts, factor) / len(expert)
+    return [min(share, room) for share in load_of(expert, num_experts)]
 
 
 def in_compute_dtype(images: tf.Tensor, policy: str) -> tf.Tensor:

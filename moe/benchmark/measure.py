@@ -135,17 +135,20 @@ def _ratio(mine: Timing, theirs: Timing, my_work: float, their_work: float) -> R
     return median_interval([(my_work / m) / (their_work / t) for m, t in rounds])
 
 
-def row(arm: Arm, timing: Timing, peak: float | None) -> dict[str, Any]:
+def row(arm: Arm, product: Arm | None, timings: Mapping[str, Timing]) -> dict[str, Any]:
     """The arm's line of `benchmark.json`.
 
     Args:
-      arm, timing: what was measured.
-      peak: FLOP/s of a large matrix product in the same precision and the same rounds.
+      arm: of the line.
+      product: a large matrix product in the same precision and the same rounds, if there is one.
+      timings: of both.
     """
+    timing = timings[arm.name]
     milliseconds = 1e3 * np.asarray(timing.seconds)
     middle = float(np.median(milliseconds))
     per_second = arm.examples * 1e3 / middle
     flops = per_second * arm.flops
+    fraction = flops_ratio(arm, product, timings).median if flops and product else None
     return {
         "name": arm.name,
         **arm.facts,
@@ -154,5 +157,5 @@ def row(arm: Arm, timing: Timing, peak: float | None) -> dict[str, Any]:
         "step_ms_p95": float(np.percentile(milliseconds, 95)),
         "compile_seconds": timing.compile_seconds,
         "gflops": flops / 1e9 if flops else None,
-        "fraction_of_matmul": flops / peak if flops and peak else None,
+        "fraction_of_matmul": fraction,
     }

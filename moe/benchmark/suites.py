@@ -15,7 +15,7 @@ from moe.benchmark.training import (
     pipeline_arm,
 )
 
-SPEED, COST, FLOPS = "speed", "cost", "GFLOP/s"
+SPEED, COST, FLOPS, INPUT = "speed", "cost", "GFLOP/s", "input share"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Question:
       text: what it says.
       arm, peer: names of the two ways.
       quantity: `speed` (examples a second of the arm over the peer's), `cost` (seconds an example
-        of the arm over the peer's) or `GFLOP/s`.
+        of the arm over the peer's), `GFLOP/s`, or `input share`: the cost where the arm is the
+        pipeline alone and the peer the step that it feeds.
     """
 
     text: str
@@ -43,17 +44,19 @@ class Group:
       title: of the table.
       arms: built when called, so that only one group's networks are in memory.
       questions: about these arms.
-      precision: of the matrix product that runs along with them.
     """
 
     title: str
     arms: Callable[[], list[Arm]]
     questions: Sequence[Question]
-    precision: str
 
     def all_arms(self) -> list[Arm]:
-        """The arms, and the matrix product that they are measured against."""
-        return [*self.arms(), matrix_product_arm(self.precision)]
+        """The arms, and for each of their precisions the matrix product to measure them by."""
+        arms = self.arms()
+        precisions = dict.fromkeys(
+            arm.facts["precision"] for arm in arms if "precision" in arm.facts
+        )
+        return [*arms, *(matrix_product_arm(precision) for precision in precisions)]
 
 
 def same_twice(policy: str) -> Group:
@@ -64,7 +67,6 @@ def same_twice(policy: str) -> Group:
             network_arm(name, "small", policy=policy, batch_size=128, steps=4) for name in "AB"
         ],
         [Question("A / A", "A", "B")],
-        policy,
     )
 
 
@@ -86,7 +88,6 @@ def figures(policy: str) -> Iterator[Group]:
                 Question(f"training {network}: ours / Keras fit", "ours", "Keras fit"),
                 Question(f"training {network}: ours / matrix product", "ours", peak, FLOPS),
             ],
-            policy,
         )
     yield Group(
         "training, fast, batch 512",
@@ -99,7 +100,6 @@ def figures(policy: str) -> Iterator[Group]:
             Question("training fast: our layers / stock layers", "ours", "stock layers"),
             Question(f"training fast: {policy} / float32", "ours", "ours, float32"),
         ],
-        policy,
     )
     fed = {"policy": policy, "batch_size": 128, "steps": 4}
     yield Group(
@@ -119,10 +119,9 @@ def figures(policy: str) -> Iterator[Group]:
                 "pipeline alone / step that it feeds",
                 "pipeline alone",
                 "pipeline with flip and crop",
-                COST,
+                INPUT,
             ),
         ],
-        policy,
     )
     base = Case(batch_size=512, precision=policy, phase="evaluate", steps_per_loop=1)
     alone = dataclasses.replace(base, baseline=None)
@@ -137,7 +136,6 @@ def figures(policy: str) -> Iterator[Group]:
                 mixture_arm("hard, dense", dataclasses.replace(case, dispatch="dense")),
             ],
             [Question(f"evaluation, {title}: routed / dense", "hard, routed", "hard, dense")],
-            policy,
         )
     yield Group(
         "evaluation, more experts, batch 512",
@@ -146,7 +144,6 @@ def figures(policy: str) -> Iterator[Group]:
             for count in (2, 16)
         ],
         [Question("a routed example: 16 experts / 2", "16 experts", "2 experts", COST)],
-        policy,
     )
     step = {"policy": policy, "batch_size": 256, "steps": 1}
     yield Group(
@@ -169,7 +166,6 @@ def figures(policy: str) -> Iterator[Group]:
                 COST,
             ),
         ],
-        policy,
     )
 
 
@@ -196,48 +192,55 @@ def growth(policy: str) -> Iterator[Group]:
                 )
                 for count in EXPERT_COUNTS[1:]
             ],
-            policy,
         )
 
 
-CROSSOVER_BATCHES = (8, 32, 128)
-CROSSOVER_EXPERTS = ("mlp-64", "tiny", "small", "deep")
+CROSSOVER_BATCHES = {"evaluate": (1, 2, 4, 8, 32, 128), "train": (1, 8, 32, 128)}
+CROSSOVER_EXPERTS = {"evaluate": ("mlp-64", "tiny", "small", "deep"), "train": ("tiny", "deep")}
+"""A step of training takes longer, so fewer of them."""
 
 
 def crossover(policy: str) -> Iterator[Group]:
-    """From which batch size and which cost of an expert on routing pays: 4 experts, evaluation."""
-    for network in CROSSOVER_EXPERTS:
-        case = Case(
-            gate="mlp-8",
-            expert=network,
-            baseline=None,
-            num_experts=4,
-            precision=policy,
-            phase="evaluate",
-            steps_per_loop=4,
-        )
-        cases = {
-            f"{dispatch}, {size}": dataclasses.replace(case, dispatch=dispatch, batch_size=size)
-            for size in CROSSOVER_BATCHES
-            for dispatch in ("routed", "dense")
-        }
-        yield Group(
-            f"{CROSSOVER_TITLE}: 4 experts {network}",
-            lambda cases=cases: [mixture_arm(name, case) for name, case in cases.items()],
-            [
-                Question(
-                    f"{network}, batch {size}: routed / dense",
-                    f"routed, {size}",
-                    f"dense, {size}",
-                )
-                for size in CROSSOVER_BATCHES
-            ],
-            policy,
-        )
+    """From which batch size and which cost of an expert on routing pays: 4 experts."""
+    for phase, sizes in CROSSOVER_BATCHES.items():
+        for network in CROSSOVER_EXPERTS[phase]:
+            case = Case(
+                gate="mlp-8",
+                expert=network,
+                baseline=None,
+                num_experts=4,
+                precision=policy,
+                phase=phase,
+                steps_per_loop=4,
+            )
+            cases = {
+                f"{dispatch}, {size}": dataclasses.replace(case, dispatch=dispatch, batch_size=size)
+                for size in sizes
+                for dispatch in ("routed", "dense")
+            }
+            yield Group(
+                f"{CROSSOVER_TITLE} ({phase}): 4 experts {network}",
+                lambda cases=cases: [mixture_arm(name, case) for name, case in cases.items()],
+                [
+                    Question(
+                        f"{phase} {network}, batch {size}: routed / dense",
+                        f"routed, {size}",
+                        f"dense, {size}",
+                    )
+                    for size in sizes
+                ],
+            )
+
+
+def nothing_else(policy: str) -> Iterator[Group]:
+    """No group beyond the A/A pair that every benchmark begins with."""
+    del policy
+    yield from ()
 
 
 SUITES: dict[str, Callable[[str], Iterator[Group]]] = {
     "figures": figures,
     "growth": growth,
     "crossover": crossover,
+    "aa": nothing_else,
 }

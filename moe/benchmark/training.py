@@ -185,10 +185,13 @@ def pipeline_arm(name: str, augment: str, *, batch_size: int, steps: int) -> Arm
     return Arm(name, lambda: run(batches), steps, batch_size, {"batch_size": batch_size})
 
 
+PRODUCT = "matrix product"
+
+
 def matrix_product_arm(policy: str, repeats: int = 4) -> Arm:
     """The device's practical ceiling, see `moe.train.meter.matrix_products`."""
     return Arm(
-        f"matrix product, {policy}",
+        f"{PRODUCT}, {policy}",
         matrix_products(policy, repeats),
         repeats,
         1,

@@ -12,12 +12,11 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-import math
-import re
 from collections.abc import Callable, Sequence
 
 import keras
 
+from moe.backbone_names import add_backbone, backbone_problem
 from moe.errors import UserError
 from moe.models.layers import Dropout, MaxPool
 from moe.models.normalization import BatchNorm
@@ -31,6 +30,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
     def add(builder: Builder) -> Builder:
         _BUILDERS[name] = builder
+        add_backbone(name)
         return builder
 
     return add
@@ -48,40 +48,32 @@ def find(name: str) -> Builder:
     Raises:
       UserError: there is none, or it has but one width.
     """
+    problem = backbone_problem(name)
+    if problem:
+        raise UserError(f"backbone {name}: must be {problem}.")
     plain, star, factor = name.partition("*")
     builder = _find_plain(plain)
     if not star:
         return builder
-    try:
-        width = float(factor)
-    except ValueError:
-        width = math.nan
-    if not 0 < width < math.inf:
-        raise UserError(f"backbone {name}: the width after * must be a number greater than 0.")
     if "width" not in inspect.signature(builder).parameters:
         raise UserError(f"backbone {name}: {plain} takes no argument `width`.")
-    return functools.partial(builder, width=width)
+    return functools.partial(builder, width=float(factor))
 
 
 def _find_plain(name: str) -> Builder:
     """The builder of a name without a factor."""
     if name in _BUILDERS:
         return _BUILDERS[name]
-    if re.fullmatch(r"mlp(-[1-9]\d*)+", name):
+    if ":" not in name:
         widths = [int(width) for width in name.split("-")[1:]]
         return functools.partial(mlp, widths=widths)
-    if ":" in name:
-        module, _, function = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), function)
-        except Exception as error:  # a user's own code may raise anything
-            raise UserError(
-                f"backbone {name}: cannot be imported ({type(error).__name__}: {error})."
-            ) from error
-    raise UserError(
-        f"backbone {name}: must be one of {', '.join(names())}, mlp-WIDTH-WIDTH…, or "
-        "package.module:function; NAME*1.5 is one and a half times as wide."
-    )
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except Exception as error:  # a user's own code may raise anything
+        raise UserError(
+            f"backbone {name}: cannot be imported ({type(error).__name__}: {error})."
+        ) from error
 
 
 def build(name: str, input_shape: tuple[int, ...], outputs: int) -> keras.Model:

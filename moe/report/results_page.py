@@ -197,11 +197,17 @@ def speed_section(benchmarks: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         blocks += [
             f"**{name}**, {found['data']}, {found['precision']}, {found['rounds']} rounds; equal "
-            f"things are told apart by {100 * found['resolution']:.1f} %:\n",
+            f"things are told apart by {100 * found['resolution']:.1f} %{_bias(found)}:\n",
             _table(header, rows),
+            *(f"- {verdict['sentence']}.\n" for verdict in found.get("verdicts", ())),
             _origin(f"**{name}**", found) + "\n",
         ]
     return "\n".join(blocks)
+
+
+def _bias(found: Mapping[str, Any]) -> str:
+    """What a benchmark says of two equal things of which one was always faster."""
+    return f", with a bias of {100 * found['bias']:.1f} %" if found.get("bias") else ""
 
 
 def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:

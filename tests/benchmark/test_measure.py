@@ -127,15 +127,31 @@ def test_what_counts_as_resolved(ratio, resolution, resolved):
 
 def test_a_row_gives_speed_percentiles_and_the_share_of_the_peak():
     arm = Arm("a", lambda: None, 10, examples=32, facts={"batch_size": 32}, flops=1e6)
-    found = row(arm, Timing(1.5, [0.010] * 19 + [0.030]), peak=6.4e9)
-    assert found["step_ms_p50"] == pytest.approx(10)
-    assert found["step_ms_p95"] == pytest.approx(11)  # interpolated between the last two
-    assert found["examples_per_second"] == pytest.approx(3_200)
-    assert found["gflops"] == pytest.approx(3.2)
+    product = Arm("product", lambda: None, 1, examples=1, flops=6.4e6)
+    # The device is half as fast in the second half, for both alike.
+    drift = [1.0] * 10 + [2.0] * 10
+    seconds = [0.010 * d for d in drift]
+    timings = {"a": Timing(1.5, seconds), "product": Timing(0, [0.001 * d for d in drift])}
+    found = row(arm, product, timings)
+    assert found["step_ms_p50"] == pytest.approx(15)
+    assert found["step_ms_p95"] == pytest.approx(20)
+    assert found["examples_per_second"] == pytest.approx(32 / 0.015)
+    assert found["gflops"] == pytest.approx(32e6 / 0.015 / 1e9)
     assert found["fraction_of_matmul"] == pytest.approx(0.5)
     assert (found["batch_size"], found["compile_seconds"]) == (32, 1.5)
 
 
+def test_the_share_of_the_peak_is_taken_round_by_round():
+    arm = Arm("a", lambda: None, 1, examples=1, flops=1.0)
+    product = Arm("product", lambda: None, 1, examples=1, flops=1.0)
+    timings = {"a": Timing(0, [2.0, 8.0, 4.0]), "product": Timing(0, [1.2, 2.0, 3.0])}
+    # .6, .25 and .75; the medians of the times, 4 and 2, were not taken in one round
+    assert row(arm, product, timings)["fraction_of_matmul"] == pytest.approx(0.6)
+
+
 def test_what_has_no_count_of_operations_has_no_share_of_the_peak():
-    found = row(Arm("a", lambda: None, 1, 1), Timing(0, [1.0]), peak=1.0)
+    product = Arm("product", lambda: None, 1, 1, flops=1.0)
+    timings = {"a": Timing(0, [1.0]), "product": Timing(0, [1.0])}
+    found = row(Arm("a", lambda: None, 1, 1), product, timings)
     assert found["gflops"] is found["fraction_of_matmul"] is None
+    assert row(Arm("a", lambda: None, 1, 1, flops=1.0), None, timings)["gflops"]

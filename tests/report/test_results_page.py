@@ -94,6 +94,11 @@ def test_a_benchmark_is_a_table_of_questions(tmp_path):
     assert "**cpu**, images, float32, 15 rounds; equal things are told apart by 3.1 %:" in page
     assert "| new / old | speed | 1.250 | 1.100 to 1.300 |" in page
     assert "| new / old | speed | 1.010 (not resolved) | 1.100 to 1.300 |" in page
+    found |= {"bias": -0.012, "verdicts": [{"sentence": "train: routing pays from batch 8 on"}]}
+    (tmp_path / "benchmarks" / "cpu.json").write_text(json.dumps(found))
+    page = whole_page(tmp_path)
+    assert "told apart by 3.1 %, with a bias of -1.2 %:" in page
+    assert "- train: routing pays from batch 8 on.\n" in page
 
 
 def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
