@@ -11,7 +11,7 @@ from moe.benchmark import run, suites
 from moe.benchmark.cases import Case
 from moe.benchmark.training import network_arm
 from moe.config import BenchmarkConfig, Config, ModelConfig, RuntimeConfig, TrainConfig
-from moe.errors import UserError
+from moe.sweep_axes import PHASES
 from moe.train import meter
 
 # What DESIGN promises of a row, and what the tables are made of.
@@ -53,7 +53,7 @@ def test_a_sweep(small_networks, tmp_path, capsys):
     assert rows[0]["batch_size"] == 16
     assert rows[1]["load"][0] > rows[0]["load"][0]
     assert len([a for a in found["answers"] if a["group"].startswith("sweep")]) == 3
-    assert {"command", "versions", "device", "resolution", "rounds"} <= found.keys()
+    assert {"command", "versions", "device", "resolution", "bias", "rounds"} <= found.keys()
     printed = capsys.readouterr().out
     assert "A / A" in printed
     assert "not resolved" in printed
@@ -66,7 +66,23 @@ def test_cost_by_number_of_experts_has_a_picture(small_networks, tmp_path):
     assert (tmp_path / "figures" / "growth.png").stat().st_size > 1_000
 
 
-def test_several_devices_are_refused(tmp_path):
-    base = Config(mode="benchmark", runtime=RuntimeConfig(workdir=str(tmp_path), cpu_replicas=2))
-    with pytest.raises(UserError, match="measures one device"):
-        run.benchmark(BenchmarkConfig(run=base))
+@pytest.mark.slow
+def test_where_routing_pays_is_written_down(small_networks, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(suites, "CROSSOVER_BATCHES", {"evaluate": (1, 4), "train": (4,)})
+    monkeypatch.setattr(suites, "CROSSOVER_EXPERTS", dict.fromkeys(PHASES, ("mlp-4",)))
+    assert run.benchmark(_config(tmp_path, suite=("crossover",))) == 0
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    assert [verdict["phase"] for verdict in found["verdicts"]] == ["evaluate", "train"]
+    printed = capsys.readouterr().out
+    for verdict in found["verdicts"]:
+        assert "4 experts mlp-4 of 0.0 M MACs: routing pays " in verdict["sentence"]
+        assert verdict["sentence"] in printed
+
+
+@pytest.mark.slow
+def test_a_plain_network_is_trained_in_every_way(small_networks, tmp_path):
+    assert run.benchmark(_config(tmp_path, sweep=("way=ours,stock,keras",))) == 0
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    names = [f"way={way}" for way in ("ours", "stock", "keras")]
+    assert [row["name"] for row in found["rows"]][3:6] == names
+    assert {answer["peer"] for answer in found["answers"][1:]} == {"way=ours"}
