@@ -146,11 +146,11 @@ def test_losses_of_the_same_answers_stand_in_order(case):
     expected = losses.expected_loss(chosen, said, label).numpy()
     assert (likelihood >= -1e-5).all()
     assert (expected >= likelihood - 1e-4 * (1 + abs(likelihood))).all()  # Jensen
-    of_label = losses.pick(said, label)
-    nobody_stands_in = losses.stand_in_likelihood_loss(
-        chosen, chosen.log_weights, of_label, tf.fill([size], IMPOSSIBLE)
+    nobody_stands_in = losses.stand_in_log_probs(
+        chosen, chosen.log_weights, said, tf.fill([size, said.shape[-1]], IMPOSSIBLE)
     )
-    np.testing.assert_allclose(nobody_stands_in, likelihood, rtol=1e-4, atol=1e-4)
+    found = losses.cross_entropy(nobody_stands_in, label)
+    np.testing.assert_allclose(found, likelihood, rtol=1e-4, atol=1e-4)
 
 
 @repeated
@@ -159,19 +159,21 @@ def test_a_stand_in_is_no_better_than_the_best_and_no_worse_than_the_worst(case,
     chosen, experts = case
     size, slots = chosen.expert_index.shape
     gate = tf.constant(gate_of(size, experts, 3))
-    of_label = losses.pick(answers_of(size, slots, 4), labels_of(size))
+    said, label = answers_of(size, slots, 4), labels_of(size)
     with tf.GradientTape() as tape:
-        tape.watch([gate, of_label])
-        found = losses.stand_in_likelihood_loss(
-            chosen, gate, of_label, tf.fill([size], tf.constant(fallback, tf.float32))
+        tape.watch([gate, said])
+        stand_in = losses.stand_in_log_probs(
+            chosen, gate, said, tf.fill([size, said.shape[-1]], tf.constant(fallback, tf.float32))
         )
+        found = losses.cross_entropy(stand_in, label)
+    of_label = losses.pick(said, label).numpy()
     asked = routing.asks_somebody(chosen).numpy()
     everything = np.where(asked, of_label, fallback)
     low = -np.maximum(everything.max(axis=1), fallback)
     high = -np.minimum(everything.min(axis=1), fallback)
     assert (found.numpy() >= low - 1e-3).all()
     assert (found.numpy() <= high + 1e-3).all()
-    for gradient in tape.gradient(found, [gate, of_label]):
+    for gradient in tape.gradient(found, [gate, said]):
         assert np.isfinite(gradient).all()
 
 

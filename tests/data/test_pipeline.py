@@ -151,7 +151,7 @@ def test_it_depends_on_the_seed_and_on_nothing_else():
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_it_does_not_depend_on_the_number_of_threads(threads):
-    augmentation = augment.AUGMENTATIONS["flip_crop"]
+    augmentation = augment.make_augmentation("flip_crop")
     options = tf.data.Options()
     options.threading.private_threadpool_size = threads
     options.threading.max_intra_op_parallelism = threads

@@ -126,7 +126,7 @@ def command_line(rng: random.Random) -> tuple[str, list[str]]:
     if program == "eval":
         given = {"workdir": "run", "report": "false"}
     is_wild = rng.random() < 0.35
-    for name in rng.sample(sorted(values), rng.randint(0, 5)):
+    for name in rng.sample(sorted(values), rng.randint(1, 6)):
         given[name] = rng.choice(values[name])
         if is_wild and rng.random() < 0.4:
             given[name] = rng.choice(_WILD)

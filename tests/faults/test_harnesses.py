@@ -75,7 +75,7 @@ def test_other_values_would_be_seen(tmp_path, monkeypatch):
 def test_command_lines_are_of_both_kinds():
     rng = random.Random(0)
     lines = [command_line(rng) for _ in range(500)]
-    assert len({str(line) for line in lines}) > 490
+    assert len({str(line) for line in lines}) > 450
     assert {program for program, _ in lines} == {"train", "eval"}
 
 
