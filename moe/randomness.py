@@ -66,8 +66,9 @@ def key_scope(key: tf.Tensor, replica: tf.Tensor | int = 0, replicas: int = 1) -
 
     Args:
       key: the same on every replica.
-      replica: number of this one.
-      replicas: how many share the batch, each with an equal stretch of it, in their order.
+      replica: number of this one; where a replica works in slices, of the slice among all.
+      replicas: how many share the batch, each with an equal stretch of it, in their order; with
+        slices, how many of those.
     """
     _scopes.stack.append(_Scope(key, replica, replicas))
     try:

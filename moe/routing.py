@@ -290,8 +290,8 @@ def run_fixed(
     """The same with shapes that are known beforehand, as XLA needs them.
 
     Every expert processes exactly `expert_capacity` rows. Room that nobody asked for is filled
-    with copies of the first example, whose answers go nowhere and learn nothing; they do count in
-    an expert's batch statistics, if it has any.
+    with copies of the first example, whose answers go nowhere and learn nothing; they would count
+    in batch statistics, see `moe.models.normalization.check_fixed_shapes`.
 
     Args:
       routing: as `limit_capacity` or `route_expert_choice` leaves it with the same `factor`.

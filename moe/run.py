@@ -24,7 +24,7 @@ from moe.evaluate.present import results_text
 from moe.files import alone_in, choose_workdir, is_there, make_workdir, sweep, write_json
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts
-from moe.models.normalization import check_replicas
+from moe.models.normalization import check_fixed_shapes, check_replicas
 from moe.models.routers import make_router
 from moe.provenance import continue_command, evaluate_command, provenance
 from moe.report.available import REPORT, report_wanted
@@ -40,7 +40,14 @@ from moe.train.meter import Meter
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter, Silent
 from moe.train.signals import StopRequest, StopTraining, stop_on_signals
-from moe.train.stages import Stage, check_examples, leave_out, parts_of, stages_of
+from moe.train.stages import (
+    Stage,
+    check_examples,
+    filled_parts,
+    leave_out,
+    parts_of,
+    stages_of,
+)
 from moe.train.state import model_variables
 from moe.train.team import Workers, make_team
 from moe.train.tensorboard import Board
@@ -172,6 +179,10 @@ def _prepare(
     if replicas > 1:
         routed = config.model.routing != "soft" and stages[-1].kind == "joint"
         check_replicas(mixture.parts(), routed)
+    if config.runtime.jit_compile:
+        models = mixture.parts()
+        filled = filled_parts(stages, config.model.routing)
+        check_fixed_shapes({part: models[part] for part in filled})
     with meter.preparing():
         mixture.fit_inputs(workspace.train.examples.features)
     initial = _start_weights(workspace, mixture, parts_of(stages), workdir)

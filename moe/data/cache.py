@@ -2,16 +2,19 @@
 
 An entry is a folder with one `.npy` file a column and a manifest with their SHA-256 sums. Its name
 holds a digest of the source files' content and of how they are decoded: a changed source is
-another entry. Entries are written
-aside and moved into place whole, so two processes may write the same one at once.
+another entry, and the old one goes when nobody has used it for a week. Entries are written aside
+and moved into place whole, so two processes may write the same one at once; one that goes while
+another process reads it is to that one an entry that is not there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 import time
@@ -24,6 +27,7 @@ from moe.files import parse_json
 
 _FORMAT = 1
 _ABANDONED_SECONDS = 3_600
+_UNUSED_SECONDS = 7 * 24 * 3_600
 _MANIFEST = "manifest.json"
 
 
@@ -57,6 +61,9 @@ def cached(
     if found is None:
         found = read()
         _store(entry, found)
+    else:
+        with contextlib.suppress(OSError):  # others may own it
+            os.utime(entry)
     return found
 
 
@@ -80,7 +87,7 @@ def _store(entry: pathlib.Path, examples: Examples) -> None:
     """Writes the entry; a cache that cannot be written is no reason to stop."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(entry.parent)
+        _sweep(entry)
         aside = pathlib.Path(tempfile.mkdtemp(prefix=".incomplete-", dir=entry.parent))
     except OSError:
         return
@@ -100,11 +107,29 @@ def _store(entry: pathlib.Path, examples: Examples) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _sweep(folder: pathlib.Path) -> None:
-    """Removes what a process that was killed left; what is young may be another one's work."""
-    for path in folder.glob(".incomplete-*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+def _sweep(entry: pathlib.Path) -> None:
+    """Removes what killed processes left, and what other sources of that name have left behind.
+
+    What is young may be another process's work.
+    """
+    name = entry.name.rpartition("-")[0]
+    for path in entry.parent.iterdir():
+        if path.name.startswith(".incomplete-"):
+            allowed = _ABANDONED_SECONDS
+        elif re.fullmatch(re.escape(name) + "-[0-9a-f]{16}", path.name) and path != entry:
+            allowed = _UNUSED_SECONDS
+        else:
+            continue
+        if _idle_seconds(path) > allowed:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _idle_seconds(folder: pathlib.Path) -> float:
+    """Since anybody made, used or wrote into the folder; 0 where another process removes it."""
+    try:
+        return time.time() - max(p.stat().st_mtime for p in (folder, *folder.iterdir()))
+    except OSError:
+        return 0.0
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -110,6 +110,28 @@ class BatchNorm(keras.layers.Layer):
         return super().get_config() | {name: getattr(self, name) for name in names}
 
 
+def check_fixed_shapes(parts: Mapping[str, keras.Model]) -> None:
+    """Refuses batch statistics in networks that see filled-up batches.
+
+    In fixed shapes (`moe.routing.run_fixed`) room that nobody asked for is filled with copies of
+    an example, which no loss sees but every mean does.
+
+    Args:
+      parts: the networks that learn that way, by the name of the part.
+
+    Raises:
+      UserError: one of them has such a layer.
+    """
+    kinds = (BatchNorm, keras.layers.BatchNormalization)
+    for part, model in parts.items():
+        if any(isinstance(x, kinds) and x.trainable for x in model._flatten_layers()):
+            raise UserError(
+                f"{part}: --jit_compile fills the batches of routed networks up to a fixed size, "
+                "which would count in their batch statistics; use --nojit_compile, --routing=soft, "
+                "or networks without batch normalisation."
+            )
+
+
 def check_replicas(parts: Mapping[str, keras.Model], routed: bool) -> None:
     """Refuses batch statistics that several replicas cannot share.
 

@@ -124,9 +124,12 @@ class PartObjective(_ByGradient):
 
 
 class BlendObjective(_ByGradient):
-    """The combiners behind the frozen gate's argmax: NLL of the one blend that answers."""
+    """The combiners behind the frozen gate's argmax: NLL of the one blend that answers.
 
-    metric_names = ("loss", "accuracy", "examples")
+    `dropped` counts the examples for which fixed shapes left no room: there the baseline answers.
+    """
+
+    metric_names = ("loss", "accuracy", "dropped", "examples")
 
     def __init__(
         self, mixture: MixtureOfExperts, capacity_factor: float | None, smoothing: float = 0.0
@@ -139,7 +142,9 @@ class BlendObjective(_ByGradient):
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._train_way, self._parts)
-        sums = _judged_sums(_judge(output.log_probs, batch.label, self._smoothing), batch)
+        judged = _judge(output.log_probs, batch.label, self._smoothing)
+        dropped = 1 - tf.cast(routing.answered(output.routing), tf.float32)
+        sums = _judged_sums(judged, batch, dropped)
         return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
 
     def evaluate(self, batch: Batch) -> Judgement:
@@ -314,10 +319,10 @@ def _judge(log_probs: tf.Tensor, target: tf.Tensor, smoothing: float = 0.0) -> J
     return Judgement(answer == target, losses.cross_entropy(log_probs, target, smoothing))
 
 
-def _judged_sums(judged: Judgement, batch: Batch) -> tf.Tensor:
-    """Sums of loss, right answers and examples: `<float32>[3]`."""
+def _judged_sums(judged: Judgement, batch: Batch, *others: tf.Tensor) -> tf.Tensor:
+    """Sums of loss, right answers, `<float32>[S]` columns besides, and examples."""
     loss = judged.nll * batch.loss_weight
-    return _sums([loss, tf.cast(judged.correct, tf.float32)], batch.weight)
+    return _sums([loss, tf.cast(judged.correct, tf.float32), *others], batch.weight)
 
 
 def _sums(

@@ -227,11 +227,11 @@ class StageRun:
 
     def _run_loop(self, loop, iterator, steps: int) -> float:
         progress = self._progress
-        started = time.perf_counter()
-        # Reading the rows waits for the device: one synchronisation a loop.
-        with profiling(self._profile_to()):
+        with profiling(self._profile_to()):  # whose start and end are no training time
+            started = time.perf_counter()
+            # Reading the rows waits for the device: one synchronisation a loop.
             rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
-        seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - started
         # One after the other: the sum must not depend on how loops were cut.
         for number, (*sums, fault) in enumerate(rows):
             if fault == FINE:

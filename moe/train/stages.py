@@ -102,6 +102,20 @@ def parts_of(stages: Sequence[Stage]) -> list[str]:
     return sorted({part for stage in stages for part in stage.parts})
 
 
+def filled_parts(stages: Sequence[Stage], routing: str) -> list[str]:
+    """The networks that learn in batches which fixed shapes fill up (`moe.routing.run_fixed`).
+
+    Soft routing gives everybody the whole batch, and experts that choose fill their room.
+
+    Args:
+      stages: what is to be trained.
+      routing: of joint training.
+    """
+    kinds = {"blend"} if routing in ("soft", "expert_choice") else {"blend", "joint"}
+    parts = parts_of([stage for stage in stages if stage.kind in kinds and not stage.done])
+    return [part for part in parts if part.startswith(("expert_", "combiner_"))]
+
+
 def check_examples(
     stages: Sequence[Stage],
     train: Split,

@@ -59,8 +59,9 @@ def make_train_step(
     sum_up = tf.distribute.ReduceOp.SUM
     replicas = strategy.num_replicas_in_sync
 
-    def gradients_of(batch: Batch, step_key: tf.Tensor, number: tf.Tensor | int):
-        with randomness.key_scope(step_key, number, replicas), tf.GradientTape() as tape:
+    def gradients_of(batch: Batch, step_key: tf.Tensor, stretch: tf.Tensor | int):
+        stretches = replicas * accumulate
+        with randomness.key_scope(step_key, stretch, stretches), tf.GradientTape() as tape:
             outcome = objective.train(batch, global_batch_size)
             loss = loss_scale.scale(outcome.loss)
         gradients = tape.gradient(
@@ -111,15 +112,18 @@ def make_train_step(
 
 
 def _in_slices(gradients_of: Callable, slices: int) -> Callable:
-    """`gradients_of` over equal slices of a batch, one after the other; every result is a sum."""
+    """`gradients_of` over equal slices of a batch, one after the other; every result is a sum.
 
-    def in_slices(batch: Batch, step_key: tf.Tensor, number: tf.Tensor | int):
+    To what is drawn a slice is what a replica is, a stretch of the whole batch: masks of its own,
+    and for each example the expert that the whole batch would draw.
+    """
+
+    def in_slices(batch: Batch, step_key: tf.Tensor, replica: tf.Tensor | int):
         parts = [tf.reshape(c, [slices, -1, *c.shape[1:]]) for c in batch]
 
         def one(n: tf.Tensor):
             piece = Batch(*(part[n] for part in parts))
-            # Masks and draws of their own for every slice.
-            return gradients_of(piece, randomness.fold(step_key, n), number)
+            return gradients_of(piece, step_key, replica * slices + n)
 
         def add(n: tf.Tensor, so_far):
             return n + 1, tf.nest.map_structure(tf.add, so_far, one(n))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import time
+
 import numpy as np
 import pytest
 
@@ -70,6 +73,41 @@ def test_two_writers_do_not_disturb_each_other(tmp_path, source):
 
     _assert_right(cached("toy", [source], decode_while_another_finishes, tmp_path / "cache"))
     assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def _age(folder, seconds: float) -> None:
+    """As if the folder and its files had been left alone for so long."""
+    then = time.time() - seconds
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (then, then))
+
+
+def test_what_nobody_uses_any_more_is_removed(read, tmp_path, source):
+    day, cache = 24 * 3_600, tmp_path / "cache"
+    read()
+    (old,) = cache.iterdir()
+    _age(old, 8 * day)
+    others = [cache / name for name in ("toy-train-0", "toy-0123456789abcdef", "notes")]
+    killed, writing = cache / ".incomplete-killed", cache / ".incomplete-writing"
+    for folder in (*others, killed, writing):
+        folder.mkdir()
+        (folder / "features.npy").touch()
+        _age(folder, 8 * day)
+    (writing / "features.npy").touch()  # an old folder, but somebody works in it
+    read()
+    assert old.is_dir()  # used just now, and nothing was stored
+    source.write_bytes(b"Content")
+    read()
+    assert old.is_dir()
+    assert writing.is_dir()
+    assert not killed.exists()
+    _age(old, 8 * day)
+    source.write_bytes(b"another")
+    read()
+    assert not old.exists()
+    assert all(folder.is_dir() for folder in others)
+    # The one before the last was used within the week.
+    assert len(list(cache.glob("toy-train-????????????????"))) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, source):

@@ -45,6 +45,13 @@ def test_a_new_head_on_a_frozen_body_is_all_that_learns(toy, tmp_path):
     assert len(short) == 6
 
 
+def test_batch_statistics_do_not_go_with_fixed_shapes(toy, tmp_path):
+    flags = {"expert_backbone": "e2e.my_networks:normalised_rows", "jit_compile": True}
+    with pytest.raises(UserError, match=r"expert_0: --jit_compile fills the batches"):
+        run.train(toy_config(tmp_path / "run", "joint", routing="hard", **flags))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_foreign_stochastic_layer_draws_from_the_step(toy, tmp_path):
     flags = {"baseline_backbone": "e2e.my_networks:with_foreign_dropout"}
     for steps in (1, 4):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from moe.errors import UserError
-from moe.models.normalization import BatchNorm, check_replicas
+from moe.models.normalization import BatchNorm, check_fixed_shapes, check_replicas
 
 POLICIES = {"float32": 1e-4, "mixed_bfloat16": 1e-2, "mixed_float16": 1e-3}
 SHAPES = [(8, 5, 6, 7), (9, 4), (1, 3, 1, 3)]
@@ -95,6 +95,15 @@ def test_batch_statistics_that_replicas_can_share():
     for routed in (True, False):
         check_replicas({"gate": _network(BatchNorm()), "expert_0": frozen}, routed)
     check_replicas({"expert_0": _network(BatchNorm())}, routed=False)
+
+
+@pytest.mark.parametrize("layer", [BatchNorm, keras.layers.BatchNormalization])
+def test_batch_statistics_do_not_go_with_fixed_shapes(layer):
+    check_fixed_shapes({"expert_0": _network(layer(trainable=False))})
+    with pytest.raises(UserError, match=r"expert_1: --jit_compile fills the batches"):
+        check_fixed_shapes(
+            {"expert_0": _network(keras.layers.ReLU()), "expert_1": _network(layer())}
+        )
 
 
 def test_batch_statistics_that_replicas_cannot_share():

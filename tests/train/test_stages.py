@@ -8,7 +8,11 @@ from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
 from moe.taxonomy import Groups
+<<<<<<< HEAD
 from moe.train.stages import Stage, check_examples, leave_out, stages_of
+=======
+from moe.train.stages import check_examples, filled_parts, stages_of
+>>>>>>> 83c76b04bfaf052c0d2db1d6e02a7cbce80d1b6f
 
 GROUPS = Groups(("artificial", "natural"), named=True, group_of_class=(0, 1))
 PARTS = ["baseline", "gate", "expert_0", "expert_1", "combiner_0", "combiner_1"]
@@ -45,6 +49,20 @@ def test_experts_learn_their_own_group_only_and_joint_learns_all():
     assert stages["joint"].parts == tuple(PARTS)
     assert stages["joint"].rate == 0.1
     assert stages["gate"].rate == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "routing", "filled"),
+    [
+        ("joint", "soft", []),
+        ("joint", "expert_choice", []),
+        ("joint", "hard", ["combiner_0", "combiner_1", "expert_0", "expert_1"]),
+        ("separate", "hard", ["combiner_0", "combiner_1"]),
+        ("experts", "hard", []),
+    ],
+)
+def test_who_learns_in_batches_that_are_filled_up(mode, routing, filled):
+    assert filled_parts(stages_of(Config(mode=mode), GROUPS, PARTS), routing) == filled
 
 
 def _split(*sizes: int) -> Split:
