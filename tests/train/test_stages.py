@@ -8,11 +8,7 @@ from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError
 from moe.taxonomy import Groups
-<<<<<<< HEAD
-from moe.train.stages import Stage, check_examples, leave_out, stages_of
-=======
-from moe.train.stages import check_examples, filled_parts, stages_of
->>>>>>> 83c76b04bfaf052c0d2db1d6e02a7cbce80d1b6f
+from moe.train.stages import Stage, check_examples, filled_parts, leave_out, stages_of
 
 GROUPS = Groups(("artificial", "natural"), named=True, group_of_class=(0, 1))
 PARTS = ["baseline", "gate", "expert_0", "expert_1", "combiner_0", "combiner_1"]
