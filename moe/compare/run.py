@@ -43,7 +43,7 @@ def compare(config: CompareConfig) -> int:
       UserError: something the user can mend.
     """
     run = config.run
-    if workers_asked_for() > 1:
+    if len(workers_asked_for()) > 1:
         raise UserError("--mode=compare: rows are made by one process; unset TF_CONFIG.")
     wants_report = report_wanted(run.runtime.report)
     workdir = choose_workdir(run.runtime.workdir, f"compare-{run.data.dataset}")

@@ -27,7 +27,7 @@ def _slow(*case):
 MIXTURES = [
     ("joint", {}),
     _slow("joint", {"routing": "hard", "expert_backbone": "small"}),
-    ("joint", {"routing": "hard", "boost": "scalar", "expert_head": "group"}),
+    _slow("joint", {"routing": "hard", "boost": "scalar", "expert_head": "group"}),
     ("joint", {"routing": "topk", "top_k": 2, "groups": "none:3"}),
     ("joint", {"baseline": False, "expert_head": "group", "routing": "hard"}),
     ("joint", {"baseline": False, "mixture_loss": "expected", "z_loss": 0.01}),
@@ -281,6 +281,7 @@ def test_weights_that_validate_as_nan_are_never_kept(toy, tmp_path):
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_xla_is_part_of_what_a_routed_run_is(toy, tmp_path):
     run.train(toy_config(tmp_path, routing="hard", epochs=1))
     with pytest.raises(UserError, match=r"--jit_compile=True \(was False, and routes differently"):

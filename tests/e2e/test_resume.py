@@ -143,6 +143,7 @@ ROUTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("router", ROUTERS)
 def test_every_router_trains_continues_exactly_and_is_evaluated(toy, monkeypatch, tmp_path, router):
     flags, share = ROUTERS[router]

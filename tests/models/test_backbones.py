@@ -178,7 +178,7 @@ def test_a_network_of_ones_own_can_be_wider(monkeypatch):
 
 @pytest.mark.parametrize("factor", ["", "0", "-1", "wide", "inf", "nan"])
 def test_a_wrong_width_is_refused(factor):
-    with pytest.raises(UserError, match="the width after"):
+    with pytest.raises(UserError, match="must be given a width greater than 0"):
         backbones.find(f"small*{factor}")
 
 
