@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import moe
 
@@ -136,7 +138,7 @@ ROUTERS = {
     "top 2": {"routing": "topk", "top_k": 2, "balance_loss": 0.1},
     "noisy top 1": {"routing": "noisy_topk", "load_loss": 0.1},
     "noisy top 2": {"routing": "noisy_topk", "top_k": 2, "load_loss": 0.1, "importance_loss": 0.1},
-    "bias": {"routing": "topk", "top_k": 2, "balance_bias": 0.25},
+    "bias": {"routing": "topk", "top_k": 2, "balance_bias": 0.01},
     "expert choice": {"routing": "expert_choice"},
 }
 
@@ -152,7 +154,12 @@ def routed_mixture(router, **changes):
     return make_mixture(router=router, gate=plain(E * (1 + router.noisy)), **experts | changes)
 
 
-@pytest.mark.parametrize("case", ROUTERS)
+SLOW = ("soft", "top 2", "noisy top 1")  # alike in what they try
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.slow] if c in SLOW else []) for c in ROUTERS]
+)
 def test_a_mixture_with_a_router_fits_is_saved_and_goes_on(case, tmp_path):
     keras.utils.set_random_seed(3)
     mixture = routed_mixture(moe.Router(**ROUTERS[case], seed=5))
@@ -166,6 +173,7 @@ def test_a_mixture_with_a_router_fits_is_saved_and_goes_on(case, tmp_path):
     assert history[-1] < history[0]
     for part, weights in zip(parts, before, strict=True):
         assert not all(map(np.array_equal, part.get_weights(), weights))
+    assert mixture.router.bias is None or np.any(mixture.router.bias)
     way = mixture.router.ways.evaluate
     expected = np.exp(mixture.forward(IMAGES, way).log_probs)
     np.testing.assert_allclose(model.predict(IMAGES, verbose=0), expected, atol=1e-5)
@@ -219,6 +227,16 @@ def test_the_draws_of_a_router_are_those_of_its_seed():
     assert chosen(moe.Router("noisy_topk", seed=8)) != [first, second]
     router.trainable = False
     assert np.ptp(chosen(router)) == 0
+
+
+def test_what_a_router_learns_is_for_one_device(monkeypatch):
+    two = types.SimpleNamespace(num_replicas_in_sync=2, replica_id_in_sync_group=1)
+    monkeypatch.setattr(tf.distribute, "get_replica_context", lambda: two)
+    logits = np.zeros([4, 2 * E])
+    assert ask(moe.Router("noisy_topk"), logits)[0].shape == (4, 1)
+    for learns in ({"balance_loss": 0.1}, {"balance_bias": 0.1}):
+        with pytest.raises(ValueError, match="for one device"):
+            ask(moe.Router("hard", **learns), logits)
 
 
 def test_a_router_is_a_layer_of_a_functional_model(tmp_path):

@@ -143,9 +143,15 @@ class Router(keras.layers.Layer):
         Args:
           gate_logits, gate_log_probs: `<float32>[S, E]`.
           chosen: what `way(training=True)` chose.
+
+        Raises:
+          ValueError: there is something to learn, and several replicas share the batch: Keras keeps
+            what `add_loss` is given for one of them at a time.
         """
-        if not self.trainable:
+        if not self.trainable or not (self._weights_of_losses or self._balance_rate):
             return
+        if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+            raise ValueError("a router's losses and balance bias are for one device under fit.")
         if self._weights_of_losses:
             found = losses.statistic_losses(gate_log_probs, chance=chosen.chance)
             found["z_loss"] = tf.reduce_mean(losses.z_loss(gate_logits))
@@ -153,8 +159,6 @@ class Router(keras.layers.Layer):
                 self.add_loss(weight * found[name])
         if self.bias is not None:
             load = routing.named_counts(chosen, self.num_experts)
-            replica = tf.distribute.get_replica_context()
-            load = replica.all_reduce(tf.distribute.ReduceOp.SUM, load)
             self.bias.assign_add(routing.bias_step(load, self._balance_rate))
 
     def get_config(self) -> dict[str, Any]:
