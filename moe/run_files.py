@@ -89,6 +89,7 @@ class StoredData(TypedDict, total=False):
       input_shape: of one example's features.
       train_examples, validation_examples: how many there are.
       table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
+      contents: SHA-256 of all examples of its training split.
     """
 
     classes: list[str]
@@ -96,6 +97,7 @@ class StoredData(TypedDict, total=False):
     train_examples: int
     validation_examples: int
     table: dict | None
+    contents: str
 
 
 class _Stored(TypedDict):

@@ -35,6 +35,7 @@ class Workspace:
       groups: one expert each.
       train, validation: disjoint parts of the training split.
       class_weights: how much each class counts in the losses, or None where all count the same.
+      contents: digest of the whole training split, before anything is done to it by chance.
     """
 
     config: Config
@@ -43,6 +44,7 @@ class Workspace:
     train: Split
     validation: Split
     class_weights: Mapping[str, float] | None
+    contents: str
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -59,13 +61,14 @@ class Workspace:
         _check_same(flag, stored, self.groups.members(self.source.classes))
 
     def describe_data(self) -> StoredData:
-        """What a run relies on in its data, as plain values: classes, shape, sizes, columns."""
+        """What a run relies on in its data, as plain values."""
         return {
             "classes": list(self.source.classes),
             "input_shape": list(self.input_shape),
             "train_examples": len(self.train),
             "validation_examples": len(self.validation),
             "table": self.source.table,
+            "contents": self.contents,
         }
 
     def check_data(self, stored: Mapping[str, Any] | None) -> None:
@@ -173,6 +176,7 @@ def open_workspace(
         # What features need to know of the data, they learn from what is trained on alone.
         source = source.fit(train)
         examples = source.train()
+    contents = examples.digest()
     by_class = None
     if config.train.class_weights is not None:
         by_class = class_weights(config.train.class_weights, source.classes, examples.label[train])
@@ -182,4 +186,4 @@ def open_workspace(
         part: _split(config, source, groups, examples.take(rows), part)
         for part, rows in (("train", train), ("validation", validation))
     }
-    return Workspace(config, source, groups, **parts, class_weights=by_class)
+    return Workspace(config, source, groups, **parts, class_weights=by_class, contents=contents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -297,6 +298,28 @@ def test_a_groups_file_that_changed_under_the_run_is_refused(toy, tmp_path):
         run.train(toy_config(tmp_path / "run", "gate", groups=str(groups)))
     with pytest.raises(UserError, match="the run was begun with"):
         evaluate(EvalConfig(workdir=str(tmp_path / "run")))
+
+
+def test_data_that_changed_under_a_run_are_refused(toy, monkeypatch, tmp_path):
+    """One pixel of one image; classes, shape and sizes stay."""
+    config = toy_config(tmp_path, "baseline", steps_per_loop=2, checkpoint_steps=4)
+    _crash(monkeypatch, config, loop=4)
+
+    def changed_source():
+        source = toy_source()
+        examples = source.train()
+        examples.features[17, 0, 0, 0] ^= 1
+        return dataclasses.replace(source, train=lambda: examples)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(registry._GENERATED, "toy", changed_source)
+        with pytest.raises(UserError, match=r"no longer what the run .* \(other contents\)"):
+            run.train(config)
+        # Begun before runs noted this down.
+        stored = json.loads((tmp_path / "config.json").read_text())
+        del stored["data"]["contents"]
+        (tmp_path / "config.json").write_text(json.dumps(stored))
+        assert run.train(config) == 0
 
 
 def test_patience_ends_a_stage_and_the_best_weights_come_back(toy, monkeypatch, tmp_path):
