@@ -44,8 +44,8 @@ def make_workdir(workdir: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def alone_in(workdir: pathlib.Path) -> Iterator[None]:
-    """While open, no other process may open this for the same folder.
+def alone_in(workdir: pathlib.Path, lock: str = ".lock") -> Iterator[None]:
+    """While open, nobody else may open this for the same folder and the same `lock` in it.
 
     The lock is the kernel's: it ends with the process, whatever ends that.
 
@@ -54,7 +54,7 @@ def alone_in(workdir: pathlib.Path) -> Iterator[None]:
     """
     try:
         # Not through a link: the file is written to.
-        opened = os.open(workdir / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        opened = os.open(workdir / lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise UserError(f"--workdir={workdir}: is not writable ({error.strerror}).") from error
     with open(opened, "r+", encoding="utf-8", errors="replace") as file:

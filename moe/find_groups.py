@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,19 @@ from moe.config import Config, LossConfig, ModelConfig
 from moe.discovery import agreement, as_members, cluster_classes, confusion_affinity
 from moe.errors import UserError, warn
 from moe.evaluate import summary
-from moe.files import choose_workdir, is_there, write_json
+from moe.files import alone_in, choose_workdir, is_there, make_workdir, write_json
 from moe.provenance import provenance
 from moe.run import train
 from moe.train.devices import choose_device, on_one_device
+from moe.train.team import workers_asked_for
 from moe.trained import find_run, restore_best
 from moe.workspace import Workspace, open_workspace
 
 GROUPS_FILE = "groups.json"
 """The partition found, as `--groups` takes it: to be edited and used."""
 REPORT_FILE = "discovery.json"
+_LOCK = ".search.lock"
+"""Not that of the run that follows in the same folder."""
 _CONFUSED = 0.01
 """Likeness of two classes below which it is more noise than confusion."""
 
@@ -40,18 +45,40 @@ def find_and_train(config: Config) -> int:
     config = _in_folder(config, workdir)
     if is_there(workdir / "config.json"):
         return train(config)
-    if config.data.groups_from:
-        teacher = pathlib.Path(config.data.groups_from)
-    else:
-        teacher = workdir / "baseline"
-        code = train(_baseline_run(config, teacher), part_of=workdir)
-        if code:
-            return code
-    report = _discover(teacher, config)
-    write_json(workdir / GROUPS_FILE, report["found"])
-    write_json(workdir / REPORT_FILE, report)
-    print("\n".join(_as_text(report, workdir)), flush=True)
-    return train(config, found_groups=report["found"])
+    with _alone_in(workdir):
+        if config.data.groups_from:
+            teacher = pathlib.Path(config.data.groups_from)
+        else:
+            teacher = workdir / "baseline"
+            code = train(_baseline_run(config, teacher), part_of=workdir)
+            if code:
+                return code
+        report = _discover(teacher, config)
+        write_json(workdir / GROUPS_FILE, report["found"])
+        write_json(workdir / REPORT_FILE, report)
+        print("\n".join(_as_text(report, workdir)), flush=True)
+        return train(config, found_groups=report["found"])
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: pathlib.Path) -> Iterator[None]:
+    """While open, nobody else finds groups in the folder; what is refused leaves none behind.
+
+    Raises:
+      UserError: another process is at it, or there can be no such folder.
+    """
+    if len(workers_asked_for()) > 1:  # they do it together
+        yield
+        return
+    is_new = not is_there(workdir)
+    make_workdir(workdir)
+    with alone_in(workdir, _LOCK):
+        try:
+            yield
+        except UserError:
+            if is_new and [path.name for path in workdir.iterdir()] == [_LOCK]:
+                shutil.rmtree(workdir, ignore_errors=True)
+            raise
 
 
 def _in_folder(config: Config, workdir: pathlib.Path) -> Config:

@@ -84,6 +84,8 @@ def test_one_at_a_time_works_in_a_folder(tmp_path):
         message = f"--workdir={tmp_path}: process {os.getpid()} is training in it"
         with pytest.raises(UserError, match=message), alone_in(tmp_path):
             raise AssertionError("let in")
+        with alone_in(tmp_path, ".other.lock"):
+            pass
     with alone_in(tmp_path):
         pass
 

@@ -20,7 +20,7 @@ from moe.compare.size import members, wide_backbones
 from moe.compare.summary import summarize
 from moe.config import CompareConfig, Config
 from moe.errors import UserError, warn
-from moe.files import choose_workdir, is_there, make_workdir
+from moe.files import alone_in, choose_workdir, is_there, make_workdir
 from moe.provenance import command_line, continue_command
 from moe.report.available import report_wanted
 from moe.run import train
@@ -58,13 +58,15 @@ def compare(config: CompareConfig) -> int:
     make_workdir(workdir)
     make_workdir(results)
     code, failed = 0, []
-    if missing:
-        print(f"{len(wanted) - len(missing)} of {len(wanted)} rows are there; results in {results}")
-        setting = _setting(workspace, workdir / "runs", {name for name, _ in missing})
-        rows = [make_row(*pair, setting) for pair in missing]
-        code, failed = _make(rows, workspace, results, records)
-    if records:
-        _show(list(records.values()), workdir, wants_report)
+    with alone_in(workdir):
+        if missing:
+            there = len(wanted) - len(missing)
+            print(f"{there} of {len(wanted)} rows are there; results in {results}")
+            setting = _setting(workspace, workdir / "runs", {name for name, _ in missing})
+            rows = [make_row(*pair, setting) for pair in missing]
+            code, failed = _make(rows, workspace, results, records)
+        if records:
+            _show(list(records.values()), workdir, wants_report)
     print(f"continue, or add --seeds: {continue_command(workdir)}")
     if failed:
         warn(f"{len(failed)} rows failed and are tried again next time: {', '.join(failed)}.")

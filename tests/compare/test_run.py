@@ -16,6 +16,7 @@ from moe.compare.arms import ARMS
 from moe.compare.run import compare
 from moe.config import CompareConfig
 from moe.errors import UserError
+from moe.files import alone_in
 from moe.train.stage_run import StageRun
 
 SOME = ("baseline", "separate-hard", "separate-soft")
@@ -150,6 +151,12 @@ def test_a_row_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
     assert compare(config) == 2
     assert set(records(tmp_path / "results")) == {"wide-hard-seed0"}
     assert "baseline-seed0: failed: no luck" in capsys.readouterr().err
+
+
+def test_a_second_queue_in_the_same_folder_is_refused(undisturbed, monkeypatch):
+    monkeypatch.setattr(moe.compare.run, "_show", lambda *_: pytest.fail("written"))
+    with alone_in(undisturbed), pytest.raises(UserError, match="is training in it; wait"):
+        compare(toy_comparison(undisturbed))
 
 
 def test_an_unknown_arm_is_refused(tmp_path):

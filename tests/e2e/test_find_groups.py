@@ -10,6 +10,7 @@ from toy import CLASSES, toy_config
 
 from moe import find_groups, run
 from moe.errors import UserError
+from moe.files import alone_in
 from moe.find_groups import find_and_train
 
 
@@ -40,6 +41,14 @@ def test_groups_are_found_used_kept_and_reported(toy, tmp_path, monkeypatch, cap
     # Continued: nothing is looked for again.
     monkeypatch.setattr(find_groups, "_discover", None)
     assert find_and_train(config) == 0
+
+
+def test_a_second_search_in_the_same_folder_is_refused(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(find_groups, "train", lambda *_, **__: pytest.fail("trained"))
+    message = f"--workdir={tmp_path}: process .* is training in it"
+    with alone_in(tmp_path, ".search.lock"), pytest.raises(UserError, match=message):
+        find_and_train(toy_config(tmp_path, "separate", groups="auto:2"))
+    assert [path.name for path in tmp_path.iterdir()] == [".search.lock"]
 
 
 def test_an_edited_partition_can_be_used(toy, tmp_path):

@@ -346,7 +346,7 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
         if path.is_file()
         else "folder"
         for path in folder.rglob("*")
-        if path.name != ".lock"
+        if not path.name.endswith(".lock")
     }
 
 
