@@ -81,6 +81,10 @@ class CheckpointStore:
             )
         return None
 
+    def last_number(self) -> int | None:
+        """The number of the newest one, whole or damaged; None if there is none."""
+        return next(iter(self._numbers()), None)
+
     def sweep(self) -> None:
         """Removes what a killed save left behind, and nothing that no save has written."""
         self._refuse_link()
@@ -146,8 +150,8 @@ class CheckpointStore:
         """What is said where the disk does not take checkpoint `number`."""
         needed = sum(v.dtype.size * v.shape.num_elements() for g in variables.values() for v in g)
         there = self._directory if self._directory.is_dir() else pathlib.Path(".")
-        numbers = self._numbers()
-        before = f"; ckpt-{numbers[0]} is still good" if numbers else ""
+        last = self.last_number()
+        before = "" if last is None else f"; ckpt-{last} is still good"
         return UserError(
             f"{self._directory}: checkpoint {number} cannot be written "
             f"({str(error).splitlines()[0]}); it takes {needed:,} bytes and more, "

@@ -307,7 +307,9 @@ class StageRun:
         advice = "lower --learning_rate, or try --on_nonfinite=rollback"
         if self._context.policy == "mixed_float16":
             advice = "use --precision=mixed_bfloat16 or float32"
-        return UserError(f"{what}; {advice}. The last checkpoint is from before that.")
+        there = self._context.store.last_number() is not None
+        before = " The last checkpoint is from before that." if there else ""
+        return UserError(f"{what}; {advice}.{before}")
 
     def _until_boundary(self) -> int:
         """Steps to the next moment at which Python must look: epoch, checkpoint, end."""
@@ -524,14 +526,17 @@ class StageRun:
         """Writes a checkpoint of the run as it stands.
 
         Raises:
-          UserError: the disk does not take it.
+          UserError: the disk does not take it, or a weight is not finite before the first step.
           UserError, NonFiniteError: a weight is not finite, as an update can make it.
         """
         progress = self._progress
         for part, optimizer in self._optimizers.items():
             if not all_finite(optimizer.variables):
                 where = f"stage {self._stage.name}, step {progress.step}"
-                raise self._broken(f"{where}: the weights of {part} are not finite")
+                what = f"{where}: the weights of {part} are not finite"
+                if not progress.step:  # no learning rate mends that
+                    raise UserError(f"{what}; look at how its network is made, or at --init_from.")
+                raise self._broken(what)
         # A stage's end adds no step: the number of the next one's start must still be a new one.
         number = progress.total_steps + progress.stage
         if self._context.team.is_chief:

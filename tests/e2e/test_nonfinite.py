@@ -59,12 +59,15 @@ def _assert_finite(folder: pathlib.Path) -> None:
             assert np.isfinite(reader.get_tensor(name)).all(), name
 
 
-def test_it_ends_the_run_and_names_stage_step_and_part(toy, tmp_path, poison):
+@pytest.mark.parametrize(("flags", "saved"), [({"batch_size": 215}, False), (FLAGS, True)])
+def test_it_ends_the_run_and_names_stage_step_and_part(toy, tmp_path, poison, flags, saved):
     poison(7, times=1)
     message = r"stage baseline, step \d+: the gradient of baseline is not finite; lower --learning"
-    with pytest.raises(UserError, match=message):
-        run.train(toy_config(tmp_path, "baseline", **FLAGS))
-    if list((tmp_path / "checkpoints").glob("*.json")):
+    with pytest.raises(UserError, match=message) as caught:
+        run.train(toy_config(tmp_path, "baseline", **flags))
+    assert (tmp_path / "checkpoints").exists() == saved
+    assert str(caught.value).endswith("is from before that.") == saved
+    if saved:
         _assert_finite(tmp_path / "checkpoints")
 
 
@@ -116,6 +119,21 @@ def test_it_goes_back_to_the_last_checkpoint_at_half_the_rate(toy, tmp_path, poi
     _assert_finite(tmp_path / "best")
 
 
+def test_weights_that_are_none_from_the_start_have_nothing_to_go_back_to(
+    toy, monkeypatch, tmp_path
+):
+    real = run.train_stages
+
+    def broken(context, stages):
+        weight = context.mixture.parts()["baseline"].trainable_variables[0]
+        weight.assign(tf.fill(weight.shape, np.nan))
+        return real(context, stages)
+
+    monkeypatch.setattr(run, "train_stages", broken)
+    with pytest.raises(UserError, match="step 0: the weights of baseline are not finite; look at"):
+        run.train(toy_config(tmp_path, "baseline", on_nonfinite="rollback"))
+
+
 @pytest.mark.slow
 def test_going_back_for_ever_leads_nowhere(toy, tmp_path, poison):
     poison(7, times=99)
@@ -138,7 +156,10 @@ def test_weights_that_an_update_blew_up_are_never_saved(toy, monkeypatch, tmp_pa
         return seconds
 
     monkeypatch.setattr(stage_run.StageRun, "_run_loop", blow_up)
-    with pytest.raises(UserError, match="stage baseline, step 4: the weights of baseline are not"):
+    message = (
+        "stage baseline, step 4: the weights of baseline are not finite; .* The last checkpoint"
+    )
+    with pytest.raises(UserError, match=message):
         run.train(toy_config(tmp_path, "baseline", checkpoint_steps=2))
     assert CheckpointStore(tmp_path / "checkpoints").newest().number == 2
     _assert_finite(tmp_path / "checkpoints")
