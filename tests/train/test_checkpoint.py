@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -239,3 +240,32 @@ def test_a_save_that_fails_keeps_the_one_before(store, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert not (tmp_path / "incomplete").exists()
     assert store.newest().number == 3
+
+
+# The files of TensorFlow, the manifest, the state file.
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_a_save_that_fails_at_any_of_its_moves_costs_nothing(store, tmp_path, monkeypatch, call):
+    real, calls = os.replace, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", failing)
+        with pytest.raises(UserError, match="checkpoint 4 cannot be written"):
+            store.save(4, _variables(4), {"step": 4})
+    assert len(calls) == call
+    # Once the manifest is there it counts, whatever becomes of the state file.
+    last = 3 if call < 4 else 4
+    for there in (store, CheckpointStore(tmp_path, keep=2)):
+        assert (there.newest().number, there.newest().progress) == (last, {"step": last})
+    store.save(5, _variables(5), {"step": 5})
+    assert store.newest().number == 5
+    names = {path.name.split(".")[0] for path in tmp_path.iterdir()}
+    assert names == {f"ckpt-{last}", "ckpt-5", "checkpoint"}
+    variables = _variables(0)
+    store.restore(store.newest(), variables)
+    np.testing.assert_array_equal(variables["gate"][0], [5, 5])
