@@ -159,7 +159,7 @@ def read_own_json(path: str, flag: str) -> Any:
       UserError: it cannot be read, is no JSON, or names something twice.
     """
     try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")  # some editors mark it
         return parse_json(text, object_pairs_hook=_no_doubles, parse_constant=_no_number)
     except (OSError, ValueError) as error:
         raise UserError(f"--{flag}={path}: cannot be read as JSON ({error}).") from error

@@ -30,6 +30,15 @@ def write(folder, content):
     return str(path)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    content = '{"a": ["dog", "cat"], "b": ["ant", "bee"]}'
+    plain, marked = (
+        resolve_groups(write(tmp_path, m + content), make_source()) for m in ("", "\ufeff")
+    )
+    assert marked == plain
+    assert marked.names == ("a", "b")
+
+
 def test_semantic_groups_of_a_partition():
     source = make_source(partition={"mammals": ("dog", "cat"), "insects": ("ant", "bee")})
     groups = resolve_groups("semantic", source)
