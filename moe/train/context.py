@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Mapping
@@ -118,3 +119,7 @@ class Context:
     stop: StopRequest
     meter: Meter = dataclasses.field(default_factory=Meter)
     profile_to: pathlib.Path | None = None
+
+    def at_once(self) -> contextlib.AbstractContextManager[None]:
+        """Where a signal ends the run without another word: several workers must first agree."""
+        return self.stop.at_once() if self.team.is_alone else contextlib.nullcontext()

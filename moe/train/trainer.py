@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,7 +52,10 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
         if stages[progress.stage].done:
             progress.stage += 1
             continue
-        run = StageRun(context, stages[progress.stage], progress, parts)
+        # The end of the stage before may be nowhere but in memory.
+        all_saved = saved or not progress.stage
+        with context.at_once() if all_saved else contextlib.nullcontext():
+            run = StageRun(context, stages[progress.stage], progress, parts)
         if saved:
             context.store.restore(saved, run.variables())
             saved = None

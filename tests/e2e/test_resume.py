@@ -25,6 +25,8 @@ from moe.data import registry
 from moe.errors import UserError
 from moe.evaluate.run import evaluate
 from moe.train import stage_run
+from moe.train.checkpoint import CheckpointStore
+from moe.train.loss_scale import DynamicScale
 from moe.train.progress import Reporter
 from moe.train.stage_run import StageRun
 
@@ -395,6 +397,54 @@ def test_a_validation_that_was_cut_short_is_done_again(toy, monkeypatch, tmp_pat
     run.train(toy_config(tmp_path / "cut", "baseline"))
     _assert_same(tmp_path / "straight", tmp_path / "cut")
     _assert_same_metrics(tmp_path / "straight", tmp_path / "cut")
+
+
+def test_a_stop_between_two_checkpoints_loses_no_step(toy, monkeypatch, tmp_path, capsys):
+    config = toy_config(tmp_path, "baseline", steps_per_loop=2, checkpoint_steps=4)
+    run_loop, stopped_at = StageRun._run_loop, []
+
+    def run_loop_and_stop(self, *args):
+        seconds = run_loop(self, *args)
+        if self._progress.step > 4 and not stopped_at:
+            stopped_at.append(self._progress.step)
+            self._context.stop.note()
+        return seconds
+
+    monkeypatch.setattr(StageRun, "_run_loop", run_loop_and_stop)
+    assert run.train(config) == 143
+    assert stopped_at[0] in (5, 6)
+    saved = CheckpointStore(tmp_path / "checkpoints").newest()
+    assert saved.number == saved.progress["step"] == stopped_at[0]
+    assert run.train(config) == 0
+    assert f"continuing from step {stopped_at[0]}" in capsys.readouterr().err
+
+
+def test_a_stop_while_a_stage_is_made_waits_for_nothing(toy, monkeypatch, tmp_path):
+    def stop(*_, **__):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(stage_run, "make_optimizer", stop)
+    monkeypatch.setattr(stage_run, "make_loss_scale", lambda _: pytest.fail("went on"))
+    assert run.train(toy_config(tmp_path, "baseline")) == 143
+
+
+def test_the_loss_scale_goes_on_where_it_was(toy, monkeypatch, tmp_path):
+    start = 2.0**24
+    monkeypatch.setattr(DynamicScale, "START", start)  # overflows in the first steps
+    flags = {"precision": "mixed_float16", "steps_per_loop": 1, "checkpoint_steps": 4}
+
+    def scale(workdir: str) -> list[float]:
+        store = CheckpointStore(tmp_path / workdir / "checkpoints")
+        return [float(value) for value in store.read(store.newest(), "loss_scale")]
+
+    run.train(toy_config(tmp_path / "straight", "baseline", **flags))
+    cut = toy_config(tmp_path / "cut", "baseline", **flags)
+    _crash(monkeypatch, cut, loop=6)
+    factor, good_steps = scale("cut")
+    assert factor < start
+    run.train(cut)
+    assert scale("cut") == scale("straight") != [factor, good_steps]
+    _assert_same(tmp_path / "straight", tmp_path / "cut")
 
 
 @pytest.mark.slow
