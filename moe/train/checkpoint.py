@@ -11,6 +11,7 @@ followed: nothing outside of the folder is taken for a checkpoint.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -119,8 +120,14 @@ class CheckpointStore:
             }
             manifest["digest"] = _manifest_digest(manifest)
             (aside / f"{name}.json").write_text(json.dumps(manifest, indent=1))
+            # Also after a power cut there is no manifest without the files that it names.
             for file in (*files, f"{name}.json"):
+                _sync(aside / file)
+            for file in files:
                 os.replace(aside / file, self._directory / file)
+            _sync(self._directory)
+            os.replace(aside / f"{name}.json", self._directory / f"{name}.json")
+            _sync(self._directory)
             aside.rmdir()
             state = aside.with_name(f"{_STATE}.tmp")
             state.write_text(f'model_checkpoint_path: "{name}"\n')
@@ -241,6 +248,18 @@ def _remove(path: pathlib.Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def _sync(path: pathlib.Path) -> None:
+    """Returns when the disk has what was written to a file, or which files are in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot do it with folders
+            raise
+    finally:
+        os.close(opened)
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -269,3 +271,35 @@ def test_a_save_that_fails_at_any_of_its_moves_costs_nothing(store, tmp_path, mo
     variables = _variables(0)
     store.restore(store.newest(), variables)
     np.testing.assert_array_equal(variables["gate"][0], [5, 5])
+
+
+def test_the_disk_has_the_files_before_the_manifest_names_them(store, tmp_path, monkeypatch):
+    done, replace = [], os.replace
+
+    def move(old, new):
+        done.append(("move", pathlib.Path(new).name))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", move)
+    monkeypatch.setattr("moe.train.checkpoint._sync", lambda p: done.append(("sync", p.name)))
+    store.save(4, _variables(4), {})
+    manifest, folder = "ckpt-4.json", ("sync", tmp_path.name)
+    parts = ["ckpt-4.data-00000-of-00001", "ckpt-4.index"]
+    assert done == [
+        *(("sync", name) for name in (*parts, manifest)),
+        *(("move", name) for name in parts),
+        *(folder, ("move", manifest), folder),
+        ("move", "checkpoint"),
+    ]
+
+
+@pytest.mark.parametrize(("number", "is_error"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_disk_that_does_not_take_it_is_an_error(store, monkeypatch, number, is_error):
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    expected = pytest.raises(UserError, match="cannot be written") if is_error else nullcontext()
+    with expected:
+        store.save(4, _variables(4), {})
+    assert store.newest().number == (3 if is_error else 4)
