@@ -27,7 +27,16 @@ def results_text(results: Mapping[str, Any]) -> str:
     )
     title = f"{results['mode']} on {results['dataset']}, seed {results['seed']}: test split"
     table = format_table(("", "accuracy %"), rows)
-    return "\n".join(line for line in (title, table, results["note"], cost) if line)
+    health = health_lines(results)
+    return "\n".join(line for line in (title, table, results["note"], *health, cost) if line)
+
+
+def health_lines(results: Mapping[str, Any]) -> list[str]:
+    """What went wrong while it trained, a line a finding; an older version did not note it down."""
+    return [
+        f"health, {found['stage']} epoch {found['epoch']}: {found['message']}"
+        for found in results.get("health", ())
+    ]
 
 
 def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, str | None]]:

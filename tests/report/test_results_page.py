@@ -116,6 +116,14 @@ def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
 
 
+def test_what_went_wrong_is_told_by_seed():
+    finding = {"stage": "joint", "epoch": 3, "message": "collapse: a has it all. Try less."}
+    sick = _run(1, 0.5) | {"health": [{**finding, "condition": "collapse", "expert": "a"}]}
+    page = results_page({"run": [_run(0, 0.5), sick]})
+    assert page.count("health") == 1
+    assert "  - seed 1, health, joint epoch 3: collapse: a has it all. Try less.\n" in page
+
+
 def test_seeds_become_one_row_with_their_spread():
     # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
     page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})

@@ -207,7 +207,7 @@ def test_a_gradient_that_is_not_finite_is_its_parts_fault():
     *sums, fault = tf.function(step)(_batch(), tf.constant(0, tf.int64)).numpy()
     assert np.isfinite(sums).all()
     text = describe(fault, sums, objective.metric_names, list(optimizers))
-    assert text == "the gradient of expert_1 is not finite"
+    assert text == ("expert_1", "the gradient of expert_1 is not finite")
     after = [v.numpy() for o in optimizers.values() for v in (*o.variables, *o.state())]
     for found, expected in zip(after, before, strict=True):
         np.testing.assert_array_equal(found, expected)
