@@ -445,7 +445,9 @@ def validate(config: Config) -> None:
         for name in names:
             _not_negative(name, getattr(section, name))
     if re.match(r"none:(?![1-9]\d{0,3}$)", data.groups or ""):
-        _fail("groups", data.groups, "semantic, none:K with K from 1 to 9999, or a JSON file")
+        _fail(
+            "groups", data.groups, "semantic, none:K with K from 1 to 9999, auto:K, or a JSON file"
+        )
     finds_groups = re.match(r"auto:", data.groups or "")
     if finds_groups and not re.fullmatch(r"auto:([2-9]|[1-9]\d{1,3})", data.groups):
         _fail("groups", data.groups, "auto:K with K from 2 to 9999")

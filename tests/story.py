@@ -63,6 +63,7 @@ def make_evaluation(
         "examples": size,
         "classes": class_names,
         "groups": names,
+        "class_groups": [names[c % experts] for c in range(classes)] if named else None,
         "parts": {
             "baseline": {"accuracy": 0.5},
             "gate": {"accuracy": 0.75 if named else None},

@@ -67,11 +67,23 @@ def header(
         "examples": len(split),
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),
+        "class_groups": _class_groups(workspace),
         "top_k": config.model.top_k if config.model.routing in TOP_K_ROUTINGS else None,
         "gate_threshold": 0.0,
         "routed_against_dense": {},
         "experts_per_example": None,
     }
+
+
+def _class_groups(workspace: Workspace) -> list[str] | None:
+    """The group of each class: the run's own or else the data set's; None: classes have none."""
+    groups, source = workspace.groups, workspace.source
+    if groups.group_of_class is not None:
+        return [groups.names[g] for g in groups.group_of_class]
+    if source.partition is None:
+        return None
+    group_of = {name: group for group, names in source.partition.items() for name in names}
+    return [group_of[name] for name in source.classes]
 
 
 def architecture(

@@ -46,8 +46,11 @@ def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         for name in ("baseline", "gate")
         if parts.get(name, {}).get("accuracy") is not None
     ]
+    # A gate that no group says the truth about has no accuracy.
+    unnamed = "gate" in parts and parts["gate"]["accuracy"] is None
+    where = "what it is sent" if unnamed else "own group"
     return rows + [
-        (f"expert {name} (own group)", percent(part["accuracy"]))
+        (f"expert {name} ({where})", percent(part["accuracy"]))
         for name, part in parts.get("experts", {}).items()
     ]
 
