@@ -297,6 +297,7 @@ class EvalConfig:
     export: bool = False
     predict: str | None = None
     predict_to: str | None = None
+    skip_unreadable: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.workdir) == bool(self.compare):
@@ -320,6 +321,8 @@ class EvalConfig:
             _fail("gate_threshold", self.gate_threshold, "from 0 to 1")
         if self.predict_to is not None and self.predict is None:
             raise UserError(f"--predict_to={self.predict_to}: is for --predict.")
+        if self.skip_unreadable and self.predict is None:
+            raise UserError("--skip_unreadable: is for --predict.")
         if self.predict is not None and not self.predict:
             _fail("predict", self.predict, "a file, or a pattern such as 'photos/*.png'")
         if self.export or self.predict:

@@ -250,7 +250,9 @@ def test_images_of_any_depth(depth):
 def test_every_expert_with_an_image_has_a_row():
     evaluation = make_evaluation(experts=20, classes=20)
     extremes = evaluation["routings"]["hard"]["extremes"]
-    extremes[3] = {"most": extremes[3]["most"][:1], "least": []}
+    full = next(found for found in extremes if found["least"])
+    extremes[:] = [full] * 20
+    extremes[3] = {"most": full["most"][:1], "least": []}
     extremes[4] = {"most": [], "least": []}
     with style():
         sheets = image_sheets(evaluation, "hard", IMAGES)
