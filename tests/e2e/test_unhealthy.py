@@ -9,6 +9,7 @@ import pytest
 from toy import toy_config
 
 from moe import run
+from moe.config import Config, DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
 from moe.errors import UserError
 from moe.run_files import read_results
 from moe.train import health
@@ -106,3 +107,24 @@ def test_a_run_can_stop_for_its_health_and_go_on_all_the_same(toy, sick, tmp_pat
         if record.get("event") == "continued"
     ]
     assert steps == [16, 24]  # no epoch was lost
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balance_loss", [0.0, 20.0])
+def test_a_gate_that_really_gives_up_experts_is_told_and_balance_helps(tmp_path, balance_loss):
+    """Nobody pretends anything: without the term one expert draws nearly all examples."""
+    networks = {"gate_backbone": "mlp-8", "expert_backbone": "mlp-16", "baseline": False}
+    config = Config(
+        mode="joint",
+        data=DataConfig(dataset="clusters", groups="none:4", train_examples=1200),
+        model=ModelConfig(routing="hard", boost="none", **networks),
+        loss=LossConfig(balance_loss=balance_loss, expert_loss=0.0),
+        train=TrainConfig(epochs=6, patience=0, batch_size=64, learning_rate=0.03),
+        runtime=RuntimeConfig(workdir=str(tmp_path), precision="float32", report=False),
+    )
+    assert run.train(config) == 0
+    conditions = {found["condition"] for found in _health(tmp_path)}
+    if balance_loss:
+        assert conditions == set()
+    else:
+        assert conditions & {"dead expert", "collapse"}
