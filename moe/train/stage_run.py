@@ -303,7 +303,7 @@ class StageRun:
         Args:
           where: in the stage.
           fault: what it is about.
-          steps: how many were done since the progress was noted down.
+          steps: where a step is at fault, how many were done since the progress was noted down.
         """
         context, progress = self._context, self._progress
         what = f"stage {self._stage.name}, {where}: {fault.what}"
@@ -312,7 +312,7 @@ class StageRun:
         advice = "lower --learning_rate, or try --on_nonfinite=rollback"
         if context.policy == "mixed_float16":
             advice = "use --precision=mixed_bfloat16 or float32"
-        elif progress.total_steps + steps == 1:
+        elif steps and progress.total_steps + steps == 1:
             advice = "nothing is learned yet: look for numbers in the data that are none, or huge"
         context.reporter.log(
             {"event": "nonfinite", "step": progress.total_steps + steps}

@@ -452,6 +452,37 @@ def test_sums_become_means_and_lists():
     assert per_example(("loss", "examples"), [0.0, 0.0]) == {"loss": 0}
 
 
+@pytest.mark.parametrize("kind", ["hard", "topk"])
+def test_what_is_counted_of_a_gate_with_a_bias_is_the_choice_that_is_carried_out(kind):
+    mixture, batch = _mixture(balanced=True), _batch()
+    mixture.balance_bias.assign([0.0, 1.5])  # outbids any gate
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0)
+    objective = JointObjective(mixture, make_router(kind, 1, balanced=True), weights, named=True)
+    routed = objective.evaluate(batch).routed
+    assert len(set(routed.gate_log_probs.numpy().argmax(axis=1))) == 2
+    assert set(routed.favourite.numpy()) == {1}
+    assert routed.load.numpy().tolist() == routed.importance.numpy().tolist() == [[0, 1]] * S
+    sums = objective.train(batch, S).sums.numpy()
+    means = per_example(objective.metric_names, sums.tolist())
+    assert means["gate_accuracy"] == pytest.approx(np.mean(batch.group == 1))
+    # f = (0, 1): twice the mass of the one that gets everything.
+    mass = np.exp(routed.gate_log_probs.numpy())[:, 1].mean()
+    assert means["balance_loss"] == pytest.approx(E * mass, rel=1e-5)
+
+
+def test_second_choices_have_a_load_and_an_importance():
+    mixture = _mixture()
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0)
+    for name in ("topk", "soft"):
+        routed = JointObjective(mixture, make_router(name, 2), weights, named=True)
+        routed = routed.evaluate(_batch()).routed
+        gate = np.exp(routed.gate_log_probs.numpy())
+        np.testing.assert_allclose(routed.importance, gate, atol=1e-6)
+        # With K = E everybody answers: what is asked for is the favourite.
+        expected = np.eye(E)[gate.argmax(axis=1)]
+        np.testing.assert_array_equal(routed.load, expected)
+
+
 def test_joint_training_counts_the_load_before_and_after_capacity():
     mixture, batch = _mixture(), _batch()
     router = make_router("topk", 1, fixed=True, capacity_factor=0.5)  # hard: draws from the gate
