@@ -163,10 +163,11 @@ def _model(values: flags.FlagValues) -> None:
         "per_class (one a class; default with a baseline).",
     )
     for part in ("gate", "expert", "baseline"):
+        own = "NAME,NAME,…: one an expert, in the order of the groups. " if part == "expert" else ""
         define.string(
             f"{part}_backbone",
             f"Network of the {part}: {', '.join(BACKBONES)}, mlp-WIDTH-WIDTH…, or "
-            f"package.module:function; NAME*1.5: half as wide again. Default: {_OPEN}.",
+            f"package.module:function; NAME*1.5: half as wide again. {own}Default: {_OPEN}.",
         )
     define.integer(
         "trunk",

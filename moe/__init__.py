@@ -14,6 +14,7 @@ _PUBLIC = {
     "Dropout": "moe.models.layers",
     "MaxPool": "moe.models.layers",
     "MixtureOfExperts": "moe.models.mixture",
+    "Router": "moe.models.router_layer",
     "Standardize": "moe.models.layers",
     "UserError": "moe.errors",
     "make_router": "moe.models.routers",

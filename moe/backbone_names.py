@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from moe.errors import UserError
+
 BACKBONES = ("small", "deep", "tiny", "pooled", "fast")
 """What `moe.models.backbones` itself registers."""
 _known = list(BACKBONES)
@@ -30,6 +32,21 @@ def backbone_problem(name: str) -> str | None:
     if star and not 0 < _number(factor) < math.inf:
         return "given a width greater than 0 after the *"
     return None
+
+
+def each_backbone(names: str, count: int) -> list[str]:
+    """One name an expert out of `NAME` for all of them, or `NAME,NAME,…`.
+
+    Raises:
+      UserError: there are neither one nor `count`.
+    """
+    found = names.split(",")
+    if len(found) not in (1, count):
+        raise UserError(
+            f"--expert_backbone={names}: names {len(found)} networks for {count} experts; give one "
+            "for all, or one each."
+        )
+    return found * count if len(found) == 1 else found
 
 
 def _number(text: str) -> float:

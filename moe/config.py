@@ -406,9 +406,12 @@ def validate(config: Config) -> None:
         _one_of("augment", data.augment, AUGMENTATIONS)
     for part in ("gate", "expert", "baseline"):
         backbone = getattr(model, f"{part}_backbone")
-        problem = backbone_problem(backbone) if backbone is not None else None
-        if problem:
+        # Experts may each have one of their own.
+        names = [] if backbone is None else backbone.split(",") if part == "expert" else [backbone]
+        for problem in filter(None, map(backbone_problem, names)):
             _fail(f"{part}_backbone", backbone, problem)
+    if "," in (model.expert_backbone or ""):
+        _check_unlike_experts(config)
     if not data.dataset:
         _fail("dataset", data.dataset, "the name of a data set, or auto")
     low, high = _TEMPERATURES
@@ -536,6 +539,15 @@ def validate(config: Config) -> None:
             "--mixture_loss=expected gives the gate no gradient where one expert runs; use "
             "--mixture_loss=likelihood, --routing=soft or --top_k=2."
         )
+
+
+def _check_unlike_experts(config: Config) -> None:
+    """What one network for all experts is needed for."""
+    given = f"--expert_backbone={config.model.expert_backbone}"
+    if config.model.trunk:
+        raise UserError(f"{given}: --trunk is cut from one network; name one for all experts.")
+    if config.mode in ("compare", "benchmark"):
+        raise UserError(f"{given}: --mode={config.mode} weighs one network; name one for all.")
 
 
 class Budget(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from moe.config import Config, LossConfig, ModelConfig
 from moe.discovery import agreement, as_members, cluster_classes, confusion_affinity
-from moe.errors import UserError
+from moe.errors import UserError, warn
 from moe.evaluate import summary
 from moe.files import choose_workdir, is_there, write_json
 from moe.provenance import provenance
@@ -23,6 +23,8 @@ from moe.workspace import Workspace, open_workspace
 GROUPS_FILE = "groups.json"
 """The partition found, as `--groups` takes it: to be edited and used."""
 REPORT_FILE = "discovery.json"
+_CONFUSED = 0.01
+"""Likeness of two classes below which it is more noise than confusion."""
 
 
 def find_and_train(config: Config) -> int:
@@ -97,6 +99,12 @@ def _discover(teacher: pathlib.Path, config: Config) -> dict[str, Any]:
             "raise --validation_fraction."
         )
     affinity = confusion_affinity(np.exp(answers.log_probs), label)
+    if affinity.max() < _CONFUSED:
+        warn(
+            f"--groups={config.data.groups}: the baseline confuses next to nothing on validation "
+            "(no two classes get 1 % of each other's probability), so the groups found are nearly "
+            "arbitrary; name groups, or raise --validation_fraction."
+        )
     count = int(config.data.groups.removeprefix("auto:"))
     found = as_members(cluster_classes(affinity, count), classes)
     named = workspace.source.partition

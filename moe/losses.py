@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from moe.routing import asks_somebody, slots_by_expert
-from moe.types import IMPOSSIBLE, Routing
+from moe.routing import asks_somebody, expert_counts, route_hard, slots_by_expert
+from moe.types import IMPOSSIBLE, MixtureOutput, Routing
 
 
 def pick(log_probs: tf.Tensor, label: tf.Tensor) -> tf.Tensor:
@@ -83,6 +83,17 @@ def stand_in_log_probs(
     return tf.reduce_logsumexp(gate_log_probs[..., tf.newaxis] + says, axis=1)
 
 
+def stood_in_log_probs(output: MixtureOutput) -> tf.Tensor:
+    """The same of a mixture's output: the baseline stands in, or else the uniform distribution."""
+    fallback = output.baseline_log_probs
+    if fallback is None:
+        uniform = -tf.math.log(float(output.log_probs.shape[1]))
+        fallback = tf.fill(tf.shape(output.log_probs), uniform)
+    return stand_in_log_probs(
+        output.routing, output.gate_log_probs, output.blend_log_probs, fallback
+    )
+
+
 def expert_cross_entropy(
     routing: Routing,
     expert_log_probs: tf.Tensor,
@@ -138,6 +149,35 @@ def variation_loss(amounts: tf.Tensor) -> tf.Tensor:
     """
     mean = tf.reduce_mean(amounts)
     return tf.math.divide_no_nan(tf.math.reduce_variance(amounts), tf.square(mean))
+
+
+def statistic_losses(
+    gate_log_probs: tf.Tensor, weight: tf.Tensor | None = None, chance: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Losses of the global batch by name: sums first, over replicas, then what is made of them.
+
+    In a replica context.
+
+    Args:
+      gate_log_probs: `<float32>[S, E]`, of the replica's own examples.
+      weight: `<float32>[S]`, 0 for padding; None: there is none.
+      chance: `Routing.chance`, or None.
+
+    Returns:
+      `balance_loss`, `importance_loss` and, with a chance, `load_loss`: `<float32>[]` each.
+    """
+    of_experts = {"importance_loss": tf.exp(gate_log_probs)}
+    if chance is not None:
+        of_experts["load_loss"] = chance
+    if weight is not None:
+        of_experts = {name: v * weight[:, tf.newaxis] for name, v in of_experts.items()}
+    sums = {name: tf.reduce_sum(values, axis=0) for name, values in of_experts.items()}
+    sums["counts"] = expert_counts(route_hard(gate_log_probs), gate_log_probs.shape[1])
+    replica = tf.distribute.get_replica_context()
+    sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    balance = load_balancing_loss(sums.pop("counts"), sums["importance_loss"])
+    variations = {name: variation_loss(amounts) for name, amounts in sums.items()}
+    return {"balance_loss": balance} | variations
 
 
 def z_loss(gate_logits: tf.Tensor) -> tf.Tensor:

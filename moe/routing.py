@@ -52,6 +52,26 @@ def bias_step(load: tf.Tensor, rate: float) -> tf.Tensor:
     return rate * tf.sign(tf.reduce_mean(load) - load)
 
 
+def logits_and_deviation(
+    outputs: tf.Tensor, num_experts: int, temperature: float = 1.0, noisy: bool = False
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """What a gate's outputs say, divided by the temperature.
+
+    Args:
+      outputs: `<float32>[S, E]`, or `[S, 2E]`.
+      num_experts: E.
+      temperature: of the gate.
+      noisy: whether the last E outputs are sizes of the noise, see `noise_deviation`.
+
+    Returns:
+      Logits and the noise's deviation, `<float32>[S, E]` each; None without noise.
+    """
+    logits = outputs[:, :num_experts] / temperature
+    if not noisy:
+        return logits, None
+    return logits, noise_deviation(outputs[:, num_experts:]) / temperature
+
+
 def noise_deviation(raw: tf.Tensor) -> tf.Tensor:
     """Of the noise on the gate's logits: `softplus(raw)` (Shazeer et al. 2017, 1701.06538).
 
@@ -158,11 +178,16 @@ def route_expert_choice(gate_log_probs: tf.Tensor, factor: float) -> Routing:
     training only.
 
     Args:
-      gate_log_probs: `<float32>[S, E]`, of a statically known size.
+      gate_log_probs: `<float32>[S, E]`.
       factor: experts an example, on average.
     """
     size, num_experts = gate_log_probs.shape
-    capacity = min(size, expert_capacity(size, 1, num_experts, factor))
+    if size is None:
+        size = tf.shape(gate_log_probs)[0]
+        room = tf.math.ceil(factor * tf.cast(size, tf.float64) / num_experts)
+        capacity = tf.minimum(size, tf.maximum(1, tf.cast(room, tf.int32)))
+    else:
+        capacity = min(size, expert_capacity(size, 1, num_experts, factor))
     rows = tf.math.top_k(tf.transpose(gate_log_probs), k=capacity).indices  # [E, C]
     expert = tf.broadcast_to(tf.range(num_experts)[:, tf.newaxis], [num_experts, capacity])
     places = tf.stack([rows, expert], axis=-1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
+from moe.data.table_graph import TableGraph
 from moe.errors import UserError
 from moe.evaluate.predict import favourite
 from moe.files import whole_folder
@@ -31,9 +32,11 @@ def export_run(workdir: pathlib.Path) -> pathlib.Path:
 def write_export(trained: Trained, way: Way | None, folder: pathlib.Path) -> pathlib.Path:
     """Writes a SavedModel, whole or not at all; returns its folder.
 
-    Its signatures: `serving_default` from `features` (see `Trained.input_spec`; any number of
-    examples) to the columns of `answering`, and `names`, from nothing to `<string>[L]` `classes`
-    and `<string>[E]` `experts`.
+    Its signatures: `serving_default` from any number of raw examples to the columns of `answering`
+    and to `classes`, `<string>[S, L]`, whose probabilities these are; and `names`, from nothing to
+    `<string>[L]` `classes` and `<string>[E]` `experts`. Examples are `features`, see
+    `Trained.input_spec`, or where the run learned from a table of texts one input a column, see
+    `TableGraph.specs`, the names of which are the `columns` and `inputs` of `names`.
 
     Args:
       trained: in float32.
@@ -43,9 +46,7 @@ def write_export(trained: Trained, way: Way | None, folder: pathlib.Path) -> pat
     Raises:
       UserError: none of the networks answers by itself, or the disk is full.
     """
-    served = _Served(
-        answering(trained, way), trained.input_spec, trained.classes, trained.groups.names
-    )
+    served = _Served(trained, answering(trained, way))
     signatures = {
         tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: served.serve,
         "names": served.names,
@@ -91,24 +92,43 @@ def answering(trained: Trained, way: Way | None) -> Answer:
 
 
 class _Served(tf.Module):
-    """A function from examples to answers and the variables it needs; no Keras object is kept."""
+    """A function from raw examples to answers and what it needs; no Keras object is kept.
 
-    def __init__(
-        self, answer: Answer, spec: tf.TensorSpec, classes: Sequence[str], experts: Sequence[str]
-    ) -> None:
+    Args:
+      trained: says what an example is, and what classes and experts are called.
+      answer: from `trained.input_spec`.
+    """
+
+    def __init__(self, trained: Trained, answer: Answer) -> None:
         super().__init__(name="mixture")
-        shape = spec.shape[1:]
+        spec, shape = trained.input_spec, trained.input_spec.shape[1:]
+        self.table = None if trained.table is None else TableGraph(trained.table)
+        called = {"classes": trained.classes, "experts": trained.groups.names}
+        if self.table is not None:
+            called |= {
+                "columns": tuple(self.table.inputs),
+                "inputs": tuple(self.table.inputs.values()),
+            }
 
         def serve(features: tf.Tensor) -> dict[str, tf.Tensor]:
             # Networks need not know what to do with no rows at all: one of zeros keeps them going.
             size = tf.shape(features)[0]
             zeros = tf.zeros([tf.maximum(1 - size, 0), *shape], spec.dtype)
             columns = answer(tf.concat([features, zeros], axis=0))
-            return {name: column[:size] for name, column in columns.items()}
+            columns = {name: column[:size] for name, column in columns.items()}
+            # A row for every example: servers that answer in rows take nothing else.
+            classes = tf.constant([called["classes"]])
+            return columns | {"classes": tf.repeat(classes, size, axis=0)}
+
+        def serve_rows(cells: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return serve(self.table.features(cells))
 
         def names() -> dict[str, tf.Tensor]:
-            return {"classes": tf.constant(classes), "experts": tf.constant(experts)}
+            return {name: tf.constant(values) for name, values in called.items()}
 
-        self.serve = tf.function(serve, input_signature=[spec], autograph=False)
+        function, signature = (
+            (serve, spec) if self.table is None else (serve_rows, self.table.specs)
+        )
+        self.serve = tf.function(function, input_signature=[signature], autograph=False)
         self.names = tf.function(names, input_signature=[], autograph=False)
         self.weights = tuple(self.serve.get_concrete_function().variables)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from moe.backbone_names import each_backbone
 from moe.config import Config
 from moe.data.pipeline import Split
 from moe.data.registry import open_source
@@ -157,6 +158,7 @@ def open_workspace(
         raise UserError(
             f"--expert_head=group: the groups of {source.name} do not partition its classes."
         )
+    each_backbone(config.model.expert_backbone, len(groups.names))  # before it is built
     if config.model.top_k > len(groups.names):
         raise UserError(f"--top_k={config.model.top_k}: there are {len(groups.names)} experts.")
     if config.model.routing == "noisy_topk" and config.model.top_k == len(groups.names):

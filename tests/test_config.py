@@ -183,6 +183,10 @@ def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
         ({"skip_stages": ("gate",)}, r"--skip_stages leaves out what --init_from has trained"),
         ({"budget": "seconds:9", "lookahead": 5}, r"--budget=seconds:9: --lookahead=5 must know"),
         ({"budget": "seconds:9", "schedule": "cosine"}, r"--budget=seconds:9: --schedule=cosine"),
+        ({"expert_backbone": "tiny,mlp-0"}, r"--expert_backbone=tiny,mlp-0: must be one of small"),
+        ({"expert_backbone": "tiny,deep", "trunk": 1}, r"--trunk is cut from one network"),
+        ({"expert_backbone": "tiny,deep", "mode": "compare"}, r"--mode=compare weighs one"),
+        ({"gate_backbone": "tiny,deep"}, r"--gate_backbone=tiny,deep: must be one of small"),
         ({"mode": "gate", "export": True}, r"--export: --mode=gate trains no network that answers"),
     ],
 )

@@ -137,6 +137,7 @@ NO_WAY_IN = {
     ("moe.benchmark.training", "clone_model"): "a layer's own, in memory",
     ("moe.models.trunk", "from_config"): "a layer's own, in memory",
     ("moe.report.write", "routing_figures.load"): "a drawing of the load",
+    ("moe.models.gate", "deserialize_keras_object"): "what Keras asks a model to have",
     ("moe.models.mixture", "deserialize_keras_object"): "what Keras asks a model to have",
 }
 

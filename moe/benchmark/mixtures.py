@@ -26,7 +26,7 @@ from moe.config import LossConfig
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
 from moe.models.mixture import MixtureOfExperts
-from moe.models.routers import EVERYONE, Choose, Router, Way, routed_way
+from moe.models.routers import EVERYONE, Choose, Way, Ways, routed_way
 from moe.train.objectives import JointObjective
 from moe.train.optimizers import PartOptimizer
 from moe.train.schedules import make_schedule
@@ -64,7 +64,7 @@ def mixture_arm(name: str, case: Case) -> Arm:
     chosen_alone = case.dispatch in ("routed", "fixed")
     running = 1 - dropped if chosen_alone else case.num_experts
     if case.phase == "train":
-        router = Router(way, way, stands_in=not soft)
+        router = Ways(way, way, stands_in=not soft)
         weights = LossConfig(
             gate_supervision=0.0, baseline_loss=0.5, expert_loss=0.5, balance_loss=0.01
         )

@@ -16,7 +16,7 @@ from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_
 from moe.models import cost
 from moe.models.build import build_mixture
 from moe.models.mixture import MixtureOfExperts
-from moe.models.routers import Router, make_router
+from moe.models.routers import Ways, make_router
 from moe.provenance import provenance
 from moe.run_files import read_results, read_run
 from moe.trained import restore_best
@@ -112,7 +112,7 @@ def _open(run: Run, workspace: Workspace) -> MixtureOfExperts:
     return mixture
 
 
-def _answer(mixtures: list[MixtureOfExperts], split: Split, router: Router | None) -> Answers:
+def _answer(mixtures: list[MixtureOfExperts], split: Split, router: Ways | None) -> Answers:
     """Of the mixture under a router, or of its baselines: the mean of what they say."""
     if router:
         (mixture,) = mixtures
@@ -125,7 +125,7 @@ def _answer(mixtures: list[MixtureOfExperts], split: Split, router: Router | Non
     return answers_alone(together.astype(np.float32))
 
 
-def _size(mixtures: list[MixtureOfExperts], router: Router | None) -> dict[str, dict[str, int]]:
+def _size(mixtures: list[MixtureOfExperts], router: Ways | None) -> dict[str, dict[str, int]]:
     """Parameters and MACs an example: of everything, and of what runs."""
     alone = ("trunk", "baseline")
     costs = [

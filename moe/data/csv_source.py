@@ -14,7 +14,7 @@ import numpy as np
 from moe.data.source import Examples, Source
 from moe.data.splits import check_classes, hold_out, shortened
 from moe.data.table import Numbers, Table, Words, is_missing, is_number
-from moe.errors import UserError
+from moe.errors import UserError, warn
 
 FORM = "csv:PATH?label=COLUMN"
 _OPTIONS = ("label", "drop", "test", "weight")
@@ -261,6 +261,11 @@ def _labels(asked: _Asked, file: _File) -> list[str]:
     texts = file.column(asked.label)
     if "" in texts:
         file.refuse(texts.index(""), f"column {asked.label!r} is empty: which class is it?")
+    for word in sorted(filter(is_missing, set(texts))):
+        warn(
+            f"{file.path}: {word!r} in column {asked.label!r} ({texts.count(word)} rows) is taken "
+            "for a class; delete those rows if it says that the class is not known."
+        )
     return texts
 
 

@@ -8,12 +8,12 @@ import re
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage
 
 from moe.data.source import Examples, Source
 from moe.errors import UserError
 
 FORM = "rotate:NAME?angles=0,180&copies=all"
-_ALL_ANGLES = (0, 90, 180, 270)
 
 
 class Turning(NamedTuple):
@@ -21,12 +21,12 @@ class Turning(NamedTuple):
 
     Attributes:
       name: of the set whose images are turned.
-      angles: of the clusters, in degrees, against the clock; different multiples of 90.
+      angles: of the clusters, in whole degrees, against the clock; all different.
       copies: `one`: every image is in one cluster, drawn by chance; `all`: in each of them once.
     """
 
     name: str
-    angles: tuple[int, ...] = _ALL_ANGLES
+    angles: tuple[int, ...] = (0, 90, 180, 270)
     copies: str = "one"
 
 
@@ -48,9 +48,8 @@ def parse(spec: str) -> Turning:
             raise UserError(
                 f"--dataset=rotate:{spec}: {option} is no option; it must look like {FORM}."
             )
-    if not set(found.angles) <= set(_ALL_ANGLES) or len(set(found.angles)) < len(found.angles):
-        # Any other angle shows in the corners, and would give the cluster away.
-        raise UserError(f"--dataset=rotate:{spec}: angles must be different ones of 0,90,180,270.")
+    if max(found.angles) >= 360 or len(set(found.angles)) < len(found.angles):
+        raise UserError(f"--dataset=rotate:{spec}: angles must be different ones from 0 to 359.")
     if not name:
         raise UserError(f"--dataset=rotate:{spec}: must look like {FORM}.")
     return found
@@ -82,7 +81,7 @@ def rotate(source: Source, turning: Turning) -> Source:
         note=" ".join(filter(None, [source.note, f"Images are turned by known angles.{copies}"])),
         arrange=arrange,
         # Mirrored, what is turned by 90 degrees looks like another image turned by 270.
-        mirrors=source.mirrors and not {90, 270} & set(angles),
+        mirrors=source.mirrors and set(angles) <= {0, 180},
     )
 
 
@@ -109,8 +108,15 @@ def _arrange(
     turned = examples.features.copy()
     for number, angle in enumerate(angles):
         mine = cluster == number
-        turned[mine] = np.rot90(turned[mine], angle // 90, axes=(1, 2))
+        turned[mine] = _turn(turned[mine], angle)
     return examples._replace(features=turned, group=cluster)
+
+
+def _turn(images: np.ndarray, angle: int) -> np.ndarray:
+    """`[N, H, H, D]` images, turned; pixels from outside are 0, and show by how far."""
+    if angle % 90 == 0:
+        return np.rot90(images, angle // 90, axes=(1, 2))
+    return scipy.ndimage.rotate(images, angle, axes=(2, 1), reshape=False, order=1)
 
 
 def _draw_clusters(label: np.ndarray, num_clusters: int, random: np.random.Generator) -> np.ndarray:

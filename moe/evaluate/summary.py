@@ -11,7 +11,7 @@ from moe.data.pipeline import Split
 from moe.evaluate import metrics
 from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed
 from moe.models.mixture import MixtureOfExperts
-from moe.models.routers import Router
+from moe.models.routers import Ways
 from moe.taxonomy import Groups
 
 BATCH_SIZE = 512
@@ -24,7 +24,7 @@ def summarize(answers: Answers, split: Split) -> dict[str, Any]:
 
 
 def evaluate_mixture(
-    mixture: MixtureOfExperts, split: Split, router: Router
+    mixture: MixtureOfExperts, split: Split, router: Ways
 ) -> tuple[dict[str, Any], Answers]:
     """Runs the mixture as it would be served and sums it up."""
     answers = predict_routed(mixture, split, BATCH_SIZE, router.evaluate)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import keras
 
 from moe import randomness
+from moe.backbone_names import each_backbone
 from moe.config import Config
 from moe.models import backbones, gate
 from moe.models.mixture import MixtureOfExperts
@@ -81,6 +82,7 @@ def build_mixture(
             gate.start_noise_even(built, num_experts)
         return built
 
+    expert_backbones = each_backbone(model.expert_backbone, num_experts)
     group_of_class = groups.group_of_class if model.expert_head == "group" else None
     experts = range(num_experts)
     with dtype_policy(policy):
@@ -90,7 +92,7 @@ def build_mixture(
             experts=[
                 named(
                     f"expert_{e}",
-                    model.expert_backbone,
+                    expert_backbones[e],
                     group_of_class.count(e) if group_of_class else num_classes,
                 )
                 for e in experts

@@ -8,6 +8,7 @@ import tensorflow as tf
 from moe import routing
 
 
+@keras.saving.register_keras_serializable("moe")
 class BalancedGate(keras.Model):
     """A gate with the bias of loss-free balancing (Wang et al. 2024, 2408.15664) beside it.
 
@@ -22,15 +23,7 @@ class BalancedGate(keras.Model):
     def __init__(self, network: keras.Model, num_experts: int, **kwargs) -> None:
         super().__init__(**({"autocast": False} | kwargs))
         self.network = network
-        self.bias = self.add_weight(
-            name="balance_bias",
-            shape=(num_experts,),
-            initializer="zeros",
-            dtype="float32",
-            autocast=False,
-            trainable=False,
-            aggregation="only_first_replica",
-        )
+        self.bias = add_balance_bias(self, num_experts)
         self.built = True
 
     def call(self, features, training: bool = False):
@@ -43,6 +36,34 @@ class BalancedGate(keras.Model):
         In cross-replica context.
         """
         self.bias.value.assign_add(routing.bias_step(load, rate))
+
+    def get_config(self):
+        """For serialisation."""
+        return super().get_config() | {
+            "network": keras.saving.serialize_keras_object(self.network),
+            "num_experts": self.bias.shape[0],
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A gate of the same network with fresh weights."""
+        network = keras.saving.deserialize_keras_object(
+            config["network"], custom_objects=custom_objects
+        )
+        return cls(**config | {"network": network})
+
+
+def add_balance_bias(layer: keras.layers.Layer, num_experts: int) -> keras.Variable:
+    """Gives a layer a bias that no gradient reaches, `<float32>[E]`: 0, the same for all."""
+    return layer.add_weight(
+        name="balance_bias",
+        shape=(num_experts,),
+        initializer="zeros",
+        dtype="float32",
+        autocast=False,
+        trainable=False,
+        aggregation="only_first_replica",
+    )
 
 
 def start_noise_even(gate: keras.Model, num_experts: int) -> None:

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from moe import routing
+from moe import losses, routing
 from moe.models.gate import BalancedGate
 from moe.models.layers import Standardize
+from moe.models.router_layer import Router
 from moe.models.routers import EVERYONE, Way
 from moe.models.starts import Whitening, sample
 from moe.types import MixtureOutput
@@ -43,6 +44,8 @@ class MixtureOfExperts(keras.Model):
       gate_noise: the gate's last E outputs say how much noise training adds to the first E, see
         `routing.noise_deviation`.
       balanced: keep a balance bias with the gate, see `BalancedGate`.
+      router: how it routes when it is called as a Keras layer, in training and otherwise; has a
+        balance bias of its own, and with `noisy_topk` implies `gate_noise`. None: softly.
       whitens: networks that begin with a convolution whiten their inputs by it, see `Whitening`;
         the filters come from `fit_inputs` and stay.
 
@@ -68,15 +71,21 @@ class MixtureOfExperts(keras.Model):
         gate_noise: bool = False,
         balanced: bool = False,
         whitens: bool = False,
+        router: Router | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**({"autocast": False} | kwargs))
+        if router is not None and balanced:
+            raise ValueError("a router keeps its own balance bias: give router or balanced.")
         if combiners and (baseline is None or len(combiners) != len(experts)):
             raise ValueError("combiners blend each expert with a baseline: give both, or none.")
         self.num_classes = num_classes
         self.num_experts = len(experts)
         self.gate_temperature = gate_temperature
-        self.gate_noise = gate_noise
+        self.router = router
+        self.gate_noise = gate_noise or (router is not None and router.noisy)
+        if router is not None and not router.built:
+            router.build((None, self.num_experts * (1 + router.noisy)))
         self.balanced = balanced
         self.mirrors = False
         self.standardize = Standardize(dtype=self.dtype_policy)
@@ -106,6 +115,12 @@ class MixtureOfExperts(keras.Model):
         kinds = ["expert", "combiner"] if self.blends else ["expert"]
         names += [f"{kind}_{e}" for kind in kinds for e in range(self.num_experts)]
         return {name: getattr(self, name) for name in names}
+
+    def learning_parts(self) -> frozenset[str]:
+        """The names of those that have something to learn: a frozen network has no training mode,
+        and runs as it does at evaluation, without dropout.
+        """
+        return frozenset(name for name, part in self.parts().items() if part.trainable_variables)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """The networks come built; only the standardisation is left."""
@@ -154,8 +169,10 @@ class MixtureOfExperts(keras.Model):
 
     @property
     def balance_bias(self) -> tf.Variable | None:
-        """`<float32>[E]`, or None if it keeps none."""
-        return self.gate.bias.value if self.balanced else None
+        """`<float32>[E]`, of the gate or of the router, or None if neither keeps one."""
+        keeper = self.gate if self.balanced else self.router
+        bias = None if keeper is None else keeper.bias
+        return None if bias is None else bias.value
 
     def gate_logits(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float32>[S, E]`, divided by the temperature."""
@@ -163,11 +180,9 @@ class MixtureOfExperts(keras.Model):
 
     def _logits_and_deviation(self, x: tf.Tensor, training: bool):
         outputs = self._logits(self.gate, x, training)
-        logits = outputs[:, : self.num_experts] / self.gate_temperature
-        if not self.gate_noise:
-            return logits, None
-        deviation = routing.noise_deviation(outputs[:, self.num_experts :])
-        return logits, deviation / self.gate_temperature
+        return routing.logits_and_deviation(
+            outputs, self.num_experts, self.gate_temperature, self.gate_noise
+        )
 
     def baseline_log_probs(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`<float32>[S, L]`."""
@@ -258,9 +273,20 @@ class MixtureOfExperts(keras.Model):
         return blended if self.blends else alone
 
     def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Soft class probabilities, `<float32>[S, L]`: the model inside any other Keras model."""
-        train_parts = frozenset(self.parts()) if training else NOTHING
-        return tf.exp(self.forward(features, train_parts=train_parts).log_probs)
+        """Class probabilities, `<float32>[S, L]`: the model inside any other Keras model.
+
+        Under its `router`, or softly. Where a choice of one expert leaves the gate nothing to learn
+        from, the probabilities of training are those of `losses.stand_in_log_probs`.
+        """
+        train_parts = self.learning_parts() if training else NOTHING
+        if self.router is None:
+            return tf.exp(self.forward(features, train_parts=train_parts).log_probs)
+        output = self.forward(features, self.router.way(training), train_parts, reference=training)
+        if not training:
+            return tf.exp(output.log_probs)
+        self.router.learn(output.gate_logits, output.gate_log_probs, output.routing)
+        stands_in = self.router.ways.stands_in and self.router.trainable
+        return tf.exp(losses.stood_in_log_probs(output) if stands_in else output.log_probs)
 
     # --- serialisation --------------------------------------------------------------------------
 
@@ -287,6 +313,7 @@ class MixtureOfExperts(keras.Model):
             "gate_noise": self.gate_noise,
             "balanced": self.balanced,
             "whitens": self.whitens,
+            "router": keras.saving.serialize_keras_object(self.router),
         }
 
     @classmethod
@@ -298,6 +325,6 @@ class MixtureOfExperts(keras.Model):
 
         return cls(
             **config
-            | {name: network(config[name]) for name in ("gate", "baseline", "trunk")}
+            | {name: network(config.get(name)) for name in ("gate", "baseline", "trunk", "router")}
             | {name: [network(one) for one in config[name]] for name in ("experts", "combiners")}
         )

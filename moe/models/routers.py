@@ -37,8 +37,8 @@ class Way(NamedTuple):
         return num_experts if self.experts is None else min(self.experts, num_experts)
 
 
-class Router(NamedTuple):
-    """How a mixture routes.
+class Ways(NamedTuple):
+    """How a mixture routes: a router.
 
     Attributes:
       train: may draw at random, drop examples and let them depend on each other.
@@ -73,7 +73,7 @@ class Options(NamedTuple):
     gate_threshold: float = 0.0
 
 
-def make_router(name: str, top_k: int = 1, **options) -> Router:
+def make_router(name: str, top_k: int = 1, **options) -> Ways:
     """The router called `name`, a key of `ROUTERS`, with `Options` by name."""
     return ROUTERS[name](Options(top_k, **options))
 
@@ -115,18 +115,18 @@ def routed_way(choose: Choose, experts: int = 1, capacity_factor: float | None =
 # --- the table ----------------------------------------------------------------------------------
 
 
-def _soft(options: Options) -> Router:
+def _soft(options: Options) -> Ways:
     """Jacobs et al. 1991."""
     if not options.gate_threshold:
-        return Router(EVERYONE, EVERYONE)
+        return Ways(EVERYONE, EVERYONE)
 
     def above(gating: Gating) -> Routing:
         return routing.route_above(gating.log_probs, options.gate_threshold)
 
-    return Router(EVERYONE, Way(above, routing.run_routed))
+    return Ways(EVERYONE, Way(above, routing.run_routed))
 
 
-def _hard(options: Options) -> Router:
+def _hard(options: Options) -> Ways:
     """One expert, drawn from the gate in training; with a balance bias it is the best score.
 
     The draw has every expert tried; a bias sees to that by itself, and has to be trained on the
@@ -138,18 +138,18 @@ def _hard(options: Options) -> Router:
         return routing.route_sampled(gating.log_probs, uniform)
 
     train = _trained(favourite_alone if options.balanced else drawn, 1, options)
-    return Router(train, routed_way(favourite_alone), stands_in=True)
+    return Ways(train, routed_way(favourite_alone), stands_in=True)
 
 
-def _top_k(options: Options) -> Router:
+def _top_k(options: Options) -> Ways:
     """The K best scores (GShard, 2006.16668); with one expert it is `hard`."""
     if options.top_k == 1:
         return _hard(options)
     best = _best(options.top_k)
-    return Router(_trained(best, options.top_k, options), routed_way(best, options.top_k))
+    return Ways(_trained(best, options.top_k, options), routed_way(best, options.top_k))
 
 
-def _noisy_top_k(options: Options) -> Router:
+def _noisy_top_k(options: Options) -> Ways:
     """The K best of the gate's logits with learned noise; evaluation adds none."""
     k = options.top_k
 
@@ -157,12 +157,10 @@ def _noisy_top_k(options: Options) -> Router:
         normal = randomness.example_normal(*_shape(gating))
         return routing.route_noisy_top_k(gating.log_probs, gating.deviation, normal, k)
 
-    return Router(
-        _trained(noisy, k, options), routed_way(_best(k), k), stands_in=k == 1, noisy=True
-    )
+    return Ways(_trained(noisy, k, options), routed_way(_best(k), k), stands_in=k == 1, noisy=True)
 
 
-def _expert_choice(options: Options) -> Router:
+def _expert_choice(options: Options) -> Ways:
     """Every expert takes its best examples of the batch; evaluation is soft."""
     factor = options.capacity_factor
 
@@ -172,10 +170,10 @@ def _expert_choice(options: Options) -> Router:
     execute = routing.run_routed
     if options.fixed:
         execute = functools.partial(routing.run_fixed, factor=factor, experts=1)
-    return Router(Way(taken, execute, factor), EVERYONE, stands_in=True)
+    return Ways(Way(taken, execute, factor), EVERYONE, stands_in=True)
 
 
-ROUTERS: Mapping[str, Callable[[Options], Router]] = {
+ROUTERS: Mapping[str, Callable[[Options], Ways]] = {
     "soft": _soft,
     "hard": _hard,
     "topk": _top_k,

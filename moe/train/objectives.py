@@ -18,7 +18,7 @@ from moe import losses, routing
 from moe.config import Config, LossConfig
 from moe.evaluate.predict import favourite
 from moe.models.mixture import MixtureOfExperts
-from moe.models.routers import Router, favourite_alone, make_router, routed_way
+from moe.models.routers import Ways, favourite_alone, make_router, routed_way
 from moe.taxonomy import Groups
 from moe.train.routing_watch import Routed
 from moe.train.stages import Stage
@@ -193,7 +193,7 @@ class JointObjective:
     def __init__(
         self,
         mixture: MixtureOfExperts,
-        router: Router,
+        router: Ways,
         weights: LossConfig,
         named: bool,
         balance_rate: float = 0.0,
@@ -204,9 +204,7 @@ class JointObjective:
         self._named = named
         self._balance_rate = balance_rate
         self._smoothing = smoothing
-        # A frozen network runs as it does at evaluation, without dropout.
-        parts = mixture.parts().items()
-        self._parts = frozenset(name for name, part in parts if part.trainable_variables)
+        self._parts = mixture.learning_parts()
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, smoothing)
         self._experts = router.train.running(mixture.num_experts)
         self._factors = {
@@ -252,7 +250,11 @@ class JointObjective:
         for name in _WEIGHTED:
             if name in columns:
                 columns[name] *= batch.loss_weight
-        for name, value in self._statistics(output, preferred, batch.weight).items():
+        statistics = losses.statistic_losses(
+            output.gate_log_probs, batch.weight, output.routing.chance
+        )
+        # They are formed of all that the gate says, whatever weight they have in the loss.
+        for name, value in statistics.items():
             # Of the whole batch, but spread over its examples, so that it adds up over replicas.
             columns[name] = zeros + value
         total = tf.add_n([f * columns[name] for name, f in self._factors.items() if f])
@@ -279,29 +281,6 @@ class JointObjective:
             else None,
         )
 
-    def _statistics(
-        self, output: MixtureOutput, preferred: tf.Tensor, weight: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Losses of the global batch by name: sums first, over replicas, then what is made of them.
-
-        They are formed of all that the gate says, whatever weight they have in the loss.
-        """
-        of_experts = {"importance_loss": tf.exp(output.gate_log_probs)}
-        if self._router.noisy:
-            of_experts["load_loss"] = output.routing.chance
-        sums = {
-            name: tf.reduce_sum(values * weight[:, tf.newaxis], axis=0)
-            for name, values in of_experts.items()
-        }
-        sums["counts"] = routing.expert_counts(
-            routing.route_to(preferred), self._mixture.num_experts
-        )
-        replica = tf.distribute.get_replica_context()
-        sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
-        balance = losses.load_balancing_loss(sums.pop("counts"), sums["importance_loss"])
-        variations = {name: losses.variation_loss(amounts) for name, amounts in sums.items()}
-        return {"balance_loss": balance} | variations
-
 
 def _loads(output: MixtureOutput) -> dict[str, tf.Tensor]:
     """`load` and `wanted` of an `Outcome`."""
@@ -312,19 +291,12 @@ def _loads(output: MixtureOutput) -> dict[str, tf.Tensor]:
     }
 
 
-def _mixture_loss(router: Router, name: str, smoothing: float) -> Callable:
+def _mixture_loss(router: Ways, name: str, smoothing: float) -> Callable:
     """The function `(output, label) -> <float32>[S]` for a kind of routing."""
     if router.stands_in:
 
         def stand_in(output: MixtureOutput, label: tf.Tensor) -> tf.Tensor:
-            fallback = output.baseline_log_probs
-            if fallback is None:
-                uniform = -tf.math.log(float(output.log_probs.shape[1]))
-                fallback = tf.fill(tf.shape(output.log_probs), uniform)
-            log_probs = losses.stand_in_log_probs(
-                output.routing, output.gate_log_probs, output.blend_log_probs, fallback
-            )
-            return losses.cross_entropy(log_probs, label, smoothing)
+            return losses.cross_entropy(losses.stood_in_log_probs(output), label, smoothing)
 
         return stand_in
     if name == "expected":

@@ -137,9 +137,12 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--cover", choices=("pairs", "all"), default="pairs")
     options.add_argument("--continued", action="store_true", help="cut every run in two besides")
+    options.add_argument("--part", type=int, default=0, help="which of --parts to walk")
+    options.add_argument("--parts", type=int, default=1, help="how many shares the cases make")
     given = options.parse_args()
     warm.load()
     cases = cover() if given.cover == "pairs" else list(itertools.product(*DIMENSIONS))
+    cases = cases[given.part :: given.parts]
     faults = 0
     with tempfile.TemporaryDirectory() as folder:
         for fault in walk(cases, pathlib.Path(folder), given.continued):

@@ -33,8 +33,9 @@ def test_every_two_values_meet_in_the_cover():
     assert len(cover()) <= 20 < len(every)
 
 
-def test_every_pair_trains():
-    assert "0 faults" in _walk("--cover=pairs")
+@pytest.mark.parametrize("part", range(4))
+def test_every_pair_trains(part):
+    assert " 0 faults" in _walk("--cover=pairs", f"--part={part}", "--parts=4")
 
 
 @pytest.mark.slow

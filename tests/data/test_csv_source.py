@@ -51,6 +51,13 @@ def test_a_table_is_split_and_made_into_numbers(tmp_path):
     np.testing.assert_array_equal(stored.apply(cells), source.test().features)
 
 
+def test_a_label_that_may_say_nothing_is_a_class_with_a_warning(tmp_path, capsys):
+    lines = [HEADER, *(row if n % 3 else f"{row[:-6]}NA" for n, row in enumerate(ROWS))]
+    source = csv_source(f"{write(tmp_path, lines)}?label=species&drop=id")
+    assert "NA" in source.classes
+    assert "'NA' in column 'species' (10 rows) is taken for a class" in capsys.readouterr().err
+
+
 def test_everything_is_learned_from_the_given_rows_alone(tmp_path):
     train, test = held_out()
     rows = [line.split(",") for line in ROWS]

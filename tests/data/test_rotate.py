@@ -32,6 +32,25 @@ def test_an_image_is_turned_by_its_clusters_angle():
     ]
 
 
+def test_any_angle_turns_the_same_way_and_empties_the_corners():
+    image = np.zeros((1, 21, 21, 1), np.uint8)
+    image[0, 8:13, 15:18] = 200  # on the right
+    image[0, 0, 0] = 255
+    angles = (45, 89, 90)
+    found = arranged(Turning("x", angles, "all"), Examples(image, np.zeros(1, np.int32)))
+    slanted, nearly, upright = found.features[..., 0].astype(float)
+    middle = np.array(
+        [
+            [(row * m).sum() / m.sum() for row in np.indices(m.shape)]
+            for m in (slanted, nearly, upright)
+        ]
+    )
+    reach = 16 - 10
+    np.testing.assert_allclose(middle[0] - 10, [-reach * 0.5**0.5, reach * 0.5**0.5], atol=0.3)
+    np.testing.assert_allclose(middle[1] - 10, [-reach, 0], atol=0.5)
+    assert slanted[0, 0] == slanted[0, -1] == slanted[-1, 0] == slanted[-1, -1] == 0
+
+
 @pytest.mark.parametrize("angles", [(0, 180), (90, 0, 270)])
 def test_every_image_is_in_one_cluster_and_turned_so(angles):
     plain = draw(240, seed=0)
@@ -135,8 +154,8 @@ def test_images_are_not_mirrored_where_that_would_change_their_cluster(opened):
     [
         ("", "must look like rotate:NAME"),
         ("toy?angles=0", "angles=0 is no option"),
-        ("toy?angles=0,45", "different ones of 0,90,180,270"),
-        ("toy?angles=0,0", "different ones of 0,90,180,270"),
+        ("toy?angles=0,360", "different ones from 0 to 359"),
+        ("toy?angles=0,0", "different ones from 0 to 359"),
         ("toy?copies=2", "copies=2 is no option"),
         ("toy?size=2", "size=2 is no option"),
     ],

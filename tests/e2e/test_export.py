@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import tensorflow as tf
 from toy import CLASSES, draw, toy_config, toy_source, untrained_run
 
@@ -86,6 +87,8 @@ def test_an_export_answers_like_an_evaluation(many, tmp_path, names):
         assert [c.decode() for c in read(name, "classes", tf.string)] == list(CLASSES)
         experts = ["expert_0", "expert_1", "expert_2"] if "groups" in flags else ["sharp", "soft"]
         assert [e.decode() for e in read(name, "experts", tf.string)] == experts
+        classes = read(name, "classes-7", tf.string)
+        np.testing.assert_array_equal(classes.astype(str), [CLASSES] * 7)
         with np.load(tmp_path / name / f"predictions-{routing}.npz") as expected:
             # Each of them answers somewhere: nothing was settled when the graph was traced.
             assert set(expected["expert"]) == set(range(len(experts)))
@@ -98,6 +101,86 @@ def test_an_export_answers_like_an_evaluation(many, tmp_path, names):
                 for column in ("answer", "expert"):
                     found = read(name, f"{column}-{size}")
                     np.testing.assert_array_equal(found, expected[column][:size])
+
+
+# For each export a request, which holds what stands in each column; answers go beside it.
+SERVE_ROWS = """
+import json
+import sys
+import tensorflow as tf
+for folder in sys.argv[1:]:
+    with open(folder + "/../request.json") as file:
+        columns = json.load(file)
+    serve = tf.saved_model.load(folder).signatures["serving_default"]
+    specs = serve.structured_input_signature[1]
+    found = serve(**{name: tf.constant(columns[name], specs[name].dtype) for name in specs})
+    found = {name: values.numpy() for name, values in found.items()}
+    found["classes"] = found["classes"].astype(str)
+    with open(folder + "/../answers.json", "w") as file:
+        json.dump({name: values.tolist() for name, values in found.items()}, file)
+assert not [name for name in sys.modules if name.partition(".")[0] in ("moe", "flags")]
+"""
+
+
+def write_zoo(path):
+    """A table with words, holes, names that no signature takes, and large numbers."""
+    rng = np.random.default_rng(0)
+    lines = ["Size (cm),kind,Größe,self,time,label"]
+    for n in range(90):
+        size = "" if n % 7 == 0 else f"{rng.normal(n % 3, 1):.3f}"
+        kind = "?" if n % 11 == 0 else ("ape", "bear", "élan")[n % 3]
+        time = 2**20 + 0.125 * n
+        lines.append(f"{size},{kind},{rng.normal():.4f},{n % 5},{time},{'AB'[n % 2]}")
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def test_tables_go_in_as_they_are(tmp_path):
+    nan, late = float("nan"), 2.0**20
+    zoo = {
+        "Size__cm_": [1.5, nan, -0.25, 2.0, nan, 0.5],
+        "kind": ["bear", "", " élan ", "yeti", "NA", "ape"],
+        "Gr__e": [0.5, 1.0, -1.0, nan, 0.0, 2.0],
+        "self_2": [0.0, 4.0, nan, 1.0, 2.0, 3.0],
+        "time": [late, late + 0.125, nan, late + 8, late + 4, late + 1],
+    }
+    # In Python a cell is what stands in the file.
+    zoo_rows = [[None if x != x else x for x in row] for row in zip(*zoo.values(), strict=True)]
+    wine_rows = sklearn.datasets.load_wine().data[::9].astype(np.float32)
+    path = tmp_path / "zoo.csv"
+    write_zoo(path)
+    folders = []
+    for name, dataset, request in (
+        ("zoo", f"csv:{path}?label=label", zoo),
+        ("wine", "wine", {"features": wine_rows.tolist()}),
+    ):
+        flags = {"dataset": dataset, "routing": "hard", "groups": "none:3", "augment": "none"}
+        folders.append(export_run(untrained_run(tmp_path / name, **flags)))
+        (tmp_path / name / "request.json").write_text(json.dumps(request))
+    path.unlink()  # what was learned of it is in the graph
+    command = [sys.executable, "-I", "-c", SERVE_ROWS, *folders]
+    served = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert served.returncode == 0, served.stderr
+    for name in ("zoo", "wine"):
+        found = json.loads((tmp_path / name / "answers.json").read_text())
+        trained = open_trained(tmp_path / name, "float32")
+        features = wine_rows if name == "wine" else trained.table.apply(zoo_rows)
+        output = trained.mixture.forward(features, make_router("hard").evaluate)
+        assert len(set(output.routing.expert_index.numpy().ravel())) > 1
+        for column, expected in (
+            ("probabilities", output.log_probs),
+            ("gate_probabilities", output.gate_log_probs),
+        ):
+            np.testing.assert_allclose(found[column], np.exp(expected), atol=1e-5)
+        np.testing.assert_array_equal(found["answer"], output.answer)
+        np.testing.assert_array_equal(found["expert"], output.routing.expert_index[:, 0])
+        assert found["classes"] == [list(trained.classes)] * len(features)
+    table = tf.saved_model.load(str(folders[0]))
+    names = table.names()
+    columns = [name.decode() for name in names["columns"].numpy()]
+    assert columns == ["Size (cm)", "kind", "Größe", "self", "time"]
+    assert [name.decode() for name in names["inputs"].numpy()] == list(zoo)
+    nobody = table.serve({name: tf.constant(cells)[:0] for name, cells in zoo.items()})
+    assert nobody["classes"].shape == (0, 2)
 
 
 def test_a_hard_export_runs_the_chosen_expert_only(toy, tmp_path):
@@ -141,7 +224,7 @@ def test_a_baseline_is_exported_alone(toy, tmp_path):
     served = tf.saved_model.load(str(export_run(workdir)))
     images = MANY.features[:5]
     found = served.serve(images)
-    assert set(found) == {"probabilities", "answer"}
+    assert set(found) == {"probabilities", "answer", "classes"}
     mixture = open_trained(workdir, "float32").mixture
     expected = tf.nn.softmax(mixture.baseline(mixture.standardize(images)))
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from toy import CLASSES, toy_config
 
@@ -59,6 +60,18 @@ def test_an_edited_partition_can_be_used(toy, tmp_path):
     # The file may go: the run has noted it down.
     path.unlink()
     assert run.train(edited) == 0
+
+
+def test_groups_out_of_next_to_no_confusion_are_warned_of(toy, tmp_path, monkeypatch, capsys):
+    teacher = tmp_path / "teacher"
+    assert run.train(toy_config(teacher, "baseline", epochs=1)) == 0
+    flags = {"groups": "auto:2", "groups_from": str(teacher), "steps": 1}
+    assert find_and_train(toy_config(tmp_path / "confused", **flags)) == 0
+    assert "nearly arbitrary" not in capsys.readouterr().err
+    likeness = np.full((len(CLASSES), len(CLASSES)), 1e-4)
+    monkeypatch.setattr(find_groups, "confusion_affinity", lambda *_: likeness)
+    assert find_and_train(toy_config(tmp_path / "sure", **flags)) == 0
+    assert "nearly arbitrary" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

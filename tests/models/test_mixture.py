@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from moe import config, randomness, routing
 from moe.config import Config, LossConfig, ModelConfig, TrainConfig
+from moe.errors import UserError
 from moe.models import backbones
 from moe.models.build import build_mixture
 from moe.models.layers import Dropout
 from moe.models.mixture import MixtureOfExperts
-from moe.models.routers import Way, make_router
+from moe.models.routers import Way, favourite_alone, make_router, routed_way
 from moe.taxonomy import Groups
 from moe.train.objectives import BlendObjective, JointObjective
 from moe.types import Batch
@@ -406,6 +407,28 @@ def built(policy="float32", seed=0, **changes):
 
 def same_weights(one, other):
     return all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
+
+
+@pytest.mark.parametrize("head", ["full", "group"])
+def test_experts_with_networks_of_their_own(head):
+    mixture = built(expert_backbone="mlp-5,mlp-7-6,mlp-3", expert_head=head)
+    widths = [getattr(mixture, f"expert_{e}").layers[2].units for e in range(E)]
+    assert widths == [5, 7, 3]
+    for router in ("soft", "hard", "top 2"):
+        choose = ROUTERS[router].evaluate.choose
+        routed, dense = (
+            mixture.forward(FEATURES, Way(choose, execute)).log_probs
+            for execute in (routing.run_routed, routing.run_dense)
+        )
+        np.testing.assert_allclose(routed, dense, atol=1e-5)
+    assert len(set(answer(mixture, "hard").routing.expert_index[:, 0].numpy())) > 1
+    fixed = mixture.forward(FEATURES, routed_way(favourite_alone, capacity_factor=float(E)))
+    np.testing.assert_allclose(fixed.log_probs, answer(mixture, "hard").log_probs, atol=1e-5)
+
+
+def test_as_many_networks_as_experts_or_one():
+    with pytest.raises(UserError, match="names 2 networks for 3 experts"):
+        built(expert_backbone="mlp-5,mlp-7")
 
 
 def test_weights_depend_on_the_seed_and_on_the_name_of_the_part():
