@@ -70,6 +70,8 @@ def parse_eval(argv: Sequence[str]) -> EvalConfig:
 def run_program(main: Callable[[], int]) -> int:
     """Runs a program: a `UserError` becomes one line on stderr and exit code 2.
 
+    So does a file or folder that the system does not give.
+
     Ctrl-C and SIGTERM become one line, and exit code 130 and 143.
     """
     try:
@@ -77,6 +79,11 @@ def run_program(main: Callable[[], int]) -> int:
             return main()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename!s:.200}: {error.strerror}", file=sys.stderr)
         return 2
     except StopTraining as stopped:
         print(f"stopped ({stopped}); give the same command again", file=sys.stderr)

@@ -50,6 +50,9 @@ ON_UNHEALTHY = ("warn", "stop")
 ON_NONFINITE = ("stop", "skip", "rollback")
 _TEMPERATURES = (1e-6, 1e6)
 """Of the gate: its logits divided by one of these stay finite, and apart, in float32."""
+_LARGEST = 2**31 - 1
+_MOST_REPLICAS = 16
+"""On a CPU: each holds all weights and gets threads of its own, and nothing becomes faster."""
 
 
 def _free(default: Any) -> Any:
@@ -229,6 +232,7 @@ class CompareConfig:
     results: str | None = None
 
     def __post_init__(self) -> None:
+        _check_sizes(self)
         _positive("seeds", self.seeds)
         train = self.run.train
         for name in ("init_from", "skip_stages"):
@@ -256,6 +260,7 @@ class BenchmarkConfig:
     window_seconds: float = 0.4
 
     def __post_init__(self) -> None:
+        _check_sizes(self)
         for name in self.suite:
             _one_of("suite", name, SUITES)
         if self.rounds < 7:
@@ -300,6 +305,7 @@ class EvalConfig:
     skip_unreadable: bool = False
 
     def __post_init__(self) -> None:
+        _check_sizes(self)
         if bool(self.workdir) == bool(self.compare):
             raise UserError("give --workdir=RUN to evaluate a run, or --compare=RUN_A,RUN_B.")
         if self.compare:
@@ -364,7 +370,15 @@ class EvalConfig:
 
 
 def _fail(name: str, value: Any, rule: str) -> None:
-    raise UserError(f"--{name}={value}: must be {rule}.")
+    raise UserError(f"--{name}={value!s:.200}: must be {rule}.")
+
+
+def _check_sizes(section: Any) -> None:
+    """Refuses integers that no 32 bits hold, before anything computes with them."""
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            _fail(field.name, value, f"at most {_LARGEST}")
 
 
 def _one_of(name: str, value: str, choices: Sequence[str]) -> None:
@@ -388,7 +402,9 @@ def validate(config: Config) -> None:
     Raises:
       UserError: names the flag, its value and the rule.
     """
-    data, model, loss, train, runtime = (getattr(config, name) for name in SECTIONS)
+    data, model, loss, train, runtime = sections = [getattr(config, s) for s in SECTIONS]
+    for section in sections:
+        _check_sizes(section)
     _one_of("mode", config.mode, MODES)
     _one_of("routing", model.routing, ROUTINGS)
     _one_of("expert_head", model.expert_head, EXPERT_HEADS)
@@ -523,6 +539,8 @@ def validate(config: Config) -> None:
         raise UserError("--skip_stages leaves out what --init_from has trained already; give both.")
     if runtime.export and config.mode in ("gate", "experts"):
         raise UserError(f"--export: --mode={config.mode} trains no network that answers alone.")
+    if runtime.cpu_replicas > _MOST_REPLICAS:
+        _fail("cpu_replicas", runtime.cpu_replicas, f"at most {_MOST_REPLICAS}")
     if runtime.jit_compile and runtime.cpu_replicas > 1:
         raise UserError(
             f"--jit_compile: works on one device, not on {runtime.cpu_replicas} replicas."

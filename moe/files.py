@@ -75,13 +75,13 @@ def alone_in(workdir: pathlib.Path) -> Iterator[None]:
 
 def sweep(folder: pathlib.Path) -> None:
     """Removes what `write_whole` and `whole_folder` left in a folder when they were killed."""
-    for path in folder.glob(".*.old"):
+    for path in folder.glob(".?*.old"):
         place = path.with_name(path.name[1:-4])
         if is_there(place):
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.replace(path, place)
-    for path in folder.glob(".*.tmp"):
+    for path in folder.glob(".?*.tmp"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

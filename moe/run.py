@@ -21,7 +21,15 @@ from moe.evaluate.examine import architecture, asking, examine, header
 from moe.evaluate.predict import predict_dense
 from moe.evaluate.predictions import RUN_FILE, write_predictions
 from moe.evaluate.present import results_text
-from moe.files import alone_in, choose_workdir, is_there, make_workdir, sweep, write_json
+from moe.files import (
+    alone_in,
+    choose_workdir,
+    is_there,
+    make_workdir,
+    read_json_lines,
+    sweep,
+    write_json,
+)
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import check_fixed_shapes, check_replicas
@@ -197,6 +205,11 @@ def _prepare(
     facts = provenance()
     store = CheckpointStore(workdir / "checkpoints", config.runtime.keep)
     begun_before, never_saved = is_there(workdir / "config.json"), store.newest() is None
+    if never_saved and _was_saved(workdir):
+        raise UserError(
+            f"{workdir}: trained before, and its checkpoints are gone; put them back into "
+            "checkpoints/, or start again with another --workdir."
+        )
     # From here on the folder belongs to this run: whatever can be refused was refused before.
     if team.is_chief:
         make_workdir(workdir)
@@ -274,6 +287,15 @@ def _reporter(workspace: Workspace, workdir: pathlib.Path) -> Reporter:
     if workspace.config.runtime.tensorboard:
         board = Board(workdir / "tensorboard", workspace.groups.names)
     return Reporter(workdir / "metrics.jsonl", board=board)
+
+
+def _was_saved(workdir: pathlib.Path) -> bool:
+    """Whether something in a run's folder is only written after its first checkpoint."""
+    metrics = workdir / "metrics.jsonl"
+    records = read_json_lines(metrics) if is_there(metrics) else []
+    # The first epoch is always the best so far, and is saved when it is closed.
+    later = any(isinstance(r.get("epoch"), int) and r["epoch"] > 1 for r in records)
+    return later or is_there(workdir / "best")
 
 
 def _begin(

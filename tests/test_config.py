@@ -83,6 +83,8 @@ WRONG = [
     ("steps_per_loop", 0, "greater than 0"),
     ("checkpoint_seconds", 0.0, "greater than 0"),
     ("keep", 0, "greater than 0"),
+    ("keep", 2**31, "at most 2147483647"),
+    ("cpu_replicas", 17, "at most 16"),
     ("gate_supervision", -1.0, "0 or more"),
     ("baseline_loss", -1.0, "0 or more"),
     ("expert_loss", float("nan"), "0 or more"),
@@ -231,6 +233,7 @@ def test_a_budget_is_a_unit_and_an_amount(text, expected):
     ("values", "message"),
     [
         ({"seeds": 0}, r"--seeds=0: must be greater than 0"),
+        ({"seeds": 10**400}, r"--seeds=10{199}: must be at most 2147483647"),
         ({"run": {"init_from": ("runs/a",)}}, r"--init_from: every arm .* starts from scratch"),
         ({"run": {"groups": "auto:2"}}, r"--groups=auto:2: find the groups with another --mode"),
     ],

@@ -63,6 +63,13 @@ def test_what_was_killed_is_swept_away_and_what_it_replaced_comes_back(tmp_path)
     assert (tmp_path / "figures" / "file").read_text() == "figures"
 
 
+def test_a_sweep_leaves_what_hides_nothing(tmp_path):
+    for name in ("..old", "..tmp", ".old", ".tmp"):
+        (tmp_path / name).touch()
+    sweep(tmp_path)
+    assert names(tmp_path) == ["..old", "..tmp", ".old", ".tmp"]
+
+
 def test_a_sweep_does_not_follow_links(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").touch()

@@ -68,7 +68,7 @@ def compare(config: CompareConfig) -> int:
     print(f"continue, or add --seeds: {continue_command(workdir)}")
     if failed:
         warn(f"{len(failed)} rows failed and are tried again next time: {', '.join(failed)}.")
-    return code or (1 if failed else 0)
+    return code or (2 if failed else 0)
 
 
 def _make(

@@ -134,6 +134,7 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterable[Batch]:
     All examples count the same, however they are weighted in training.
     """
     size = len(split)
+    batch_size = min(batch_size, size)
     columns = (*split.examples[:2], split.group)
     for start in range(0, size, batch_size):
         rows = np.arange(start, min(start + batch_size, size), dtype=np.int32)

@@ -20,6 +20,8 @@ from moe.data.splits import hold_out
 from moe.errors import UserError
 
 _REACH_SECONDS = 3.5
+_AT_ONCE = 1_000
+"""Examples decoded in one go: no signal is heard meanwhile."""
 
 
 def tfds_source(name: str, data_dir: str | None, image_size: int | None = None) -> Source:
@@ -214,11 +216,12 @@ def _decode(
                 split=split,
                 shuffle_files=False,
                 decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True)),
-                batch_size=-1 if one_size else None,
+                batch_size=_AT_ONCE if one_size else None,
             )
         )
         if one_size:
-            features, label = (np.asarray(examples[key]) for key in keys)
+            pieces = [[piece[key] for key in keys] for piece in examples]
+            features, label = map(np.concatenate, zip(*pieces, strict=True))
         else:
             origin = f"--dataset={name}"
             features, label = _one_by_one(examples, expected.num_examples, keys, image_size, origin)

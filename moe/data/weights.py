@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,9 @@ import numpy as np
 from moe.errors import UserError
 from moe.files import read_own_json
 from moe.typed import check
+
+_MOST = 1e30
+"""Weights are float32, and multiplied."""
 
 
 def class_weights(spec: str, classes: Sequence[str], label: np.ndarray) -> dict[str, float]:
@@ -48,8 +50,10 @@ def class_weights(spec: str, classes: Sequence[str], label: np.ndarray) -> dict[
             raise UserError(
                 f"{origin}: {name!r} is no class of the data set ({', '.join(classes)})."
             )
-        if not 0 <= weight < math.inf:
-            raise UserError(f"{origin}: class {name!r} weighs {weight}; must be 0 or more.")
+        if not 0 <= weight <= _MOST:
+            raise UserError(
+                f"{origin}: class {name!r} weighs {weight!s:.20}; must be from 0 to {_MOST:g}."
+            )
     found = {name: float(given.get(name, 1.0)) for name in classes}
     if not any(found[classes[c]] for c in np.unique(label)):
         raise UserError(f"{origin}: every class weighs 0.")

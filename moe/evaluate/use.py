@@ -73,7 +73,6 @@ def _answer(
     mixture, size = trained.mixture, len(features)
     unknown = np.full(size, -1, np.int32)
     split = Split(Examples(features, unknown), unknown)
-    batch_size = min(batch_size, size)
     if not trained.routes():
         return answers_alone(predict_parts(mixture, split, batch_size, ["baseline"])["baseline"])
     if way is not None:

@@ -10,6 +10,7 @@ followed: nothing outside of the folder is taken for a checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from moe.files import parse_json
 Variables = Mapping[str, Sequence[tf.Variable]]
 _FORMAT = 1
 _NAME = re.compile(r"ckpt-(\d+)")
-_FILE = re.compile(r"ckpt-\d+\.(index|data-\d{5}-of-\d{5})")
+_FILE = re.compile(r"(ckpt-\d+)\.(index|data-\d{5}-of-\d{5})")
 _ASIDE = "incomplete"
 _STATE = "checkpoint"
 _MOST_BYTES = 2**20
@@ -54,6 +55,7 @@ class CheckpointStore:
     def __init__(self, directory: pathlib.Path, keep: int = 2) -> None:
         self._directory = directory
         self._keep = keep
+        self._damaged: set[int] = set()
 
     def newest(self) -> Saved | None:
         """The newest whole checkpoint, or None if none was ever completed here.
@@ -70,6 +72,7 @@ class CheckpointStore:
             try:
                 return self._verify(number)
             except ValueError as error:
+                self._damaged.add(number)
                 warn(f"{self._directory}/ckpt-{number}: {error}; skipped.")
         if numbers or (self._directory / _STATE).exists():
             raise UserError(
@@ -79,16 +82,16 @@ class CheckpointStore:
         return None
 
     def sweep(self) -> None:
-        """Removes what a killed save left behind."""
+        """Removes what a killed save left behind, and nothing that no save has written."""
         self._refuse_link()
-        shutil.rmtree(self._directory / _ASIDE, ignore_errors=True)
+        _remove(self._directory / _ASIDE)
         if not self._directory.is_dir():
             return
         whole = {f"ckpt-{number}" for number in self._numbers()}
         for path in self._directory.iterdir():
-            is_part = path.name.startswith("ckpt-") and path.name.split(".")[0] not in whole
-            if is_part or path.name == f"{_STATE}.tmp":
-                path.unlink()
+            part = _FILE.fullmatch(path.name)
+            if (part and part[1] not in whole) or path.name == f"{_STATE}.tmp":
+                _remove(path)
 
     def save(self, number: int, variables: Variables, progress: Mapping[str, Any]) -> None:
         """Writes checkpoint `number`; it counts from the moment this returns.
@@ -100,7 +103,7 @@ class CheckpointStore:
         name = f"ckpt-{number}"
         aside = self._directory / _ASIDE
         try:
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
             aside.mkdir(parents=True)
             _trackable(variables).write(str(aside / name))
             files = {path.name: _digest(path) for path in sorted(aside.iterdir())}
@@ -119,15 +122,24 @@ class CheckpointStore:
             state.write_text(f'model_checkpoint_path: "{name}"\n')
             os.replace(state, self._directory / _STATE)
         except (OSError, tf.errors.OpError) as error:
-            self.sweep()
+            with contextlib.suppress(OSError):
+                self.sweep()
             raise self._refusal(number, variables, error) from error
+        self._damaged.discard(number)
+        try:
+            self._forget_before(number)
+        except OSError as error:
+            warn(f"{error.filename}: an old checkpoint cannot be removed ({error.strerror}).")
+
+    def _forget_before(self, number: int) -> None:
+        """Removes all but the newest good checkpoints up to `number`."""
         # A higher number is a damaged one, which the run went back behind.
         numbers = self._numbers()
-        kept = [other for other in numbers if other <= number][: self._keep]
-        for other in set(numbers) - set(kept):
+        good = [other for other in numbers if other <= number and other not in self._damaged]
+        for other in set(numbers) - set(good[: self._keep]):
             # The manifest goes first: without it the rest does not count.
             (self._directory / f"ckpt-{other}.json").unlink()
-            for path in self._directory.glob(f"ckpt-{other}.*"):
+            for path in self._own_files(other):
                 path.unlink()
 
     def _refusal(self, number: int, variables: Variables, error: Exception) -> UserError:
@@ -171,6 +183,11 @@ class CheckpointStore:
         matches = (_NAME.fullmatch(path.stem) for path in self._directory.glob("ckpt-*.json"))
         return sorted((int(match[1]) for match in matches if match), reverse=True)
 
+    def _own_files(self, number: int) -> list[pathlib.Path]:
+        """The files of a checkpoint, but for its manifest."""
+        there = self._directory.glob(f"ckpt-{number}.*")
+        return [path for path in there if _FILE.fullmatch(path.name)]
+
     def _refuse_link(self) -> None:
         if self._directory.is_symlink():
             raise UserError(
@@ -195,19 +212,31 @@ class CheckpointStore:
             files, progress = manifest["files"], manifest["progress"]
             if manifest["format"] != _FORMAT:
                 raise ValueError(f"has format {manifest['format']}, not {_FORMAT}")
-            own = {path.name for path in self._directory.glob(f"{prefix.name}.*")} - {stored.name}
-            if own - set(files):
-                raise ValueError(f"has files beside it that it does not name ({min(own)})")
+            strange = {path.name for path in self._own_files(number)} - set(files)
+            if strange:
+                raise ValueError(f"has files beside it that it does not name ({min(strange)})")
             for name, digest in files.items():
                 path = self._directory / name
-                is_own = _FILE.fullmatch(name) and name.startswith(f"{prefix.name}.")
-                if not is_own or path.is_symlink():
+                part = _FILE.fullmatch(name)
+                if not part or part[1] != prefix.name or path.is_symlink():
                     raise ValueError(f"names a file that is not its own ({name})")
                 if _digest(path) != digest:
                     raise ValueError(f"{name} is damaged")
         except (OSError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"is incomplete ({type(error).__name__}: {error})") from error
         return Saved(number, prefix, progress)
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file, a link or a whole folder, if it is there.
+
+    Raises:
+      OSError: a file or link cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _digest(path: pathlib.Path) -> str:

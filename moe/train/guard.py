@@ -62,8 +62,9 @@ class NonFiniteError(Exception):
 def find_fault(sums: tf.Tensor, gradients: Mapping[str, Sequence[tf.Tensor]]) -> tf.Tensor:
     """The first thing that is not finite in a step.
 
-    A sum is not finite if one of its terms is not. It would also overflow where gradients reach
-    some 1e30, which no update survives either; in turn each gradient is read only once.
+    A sum of squares is not finite if one of its terms is not. It overflows besides where gradients
+    reach some 1e19: so does an optimizer's second moment, and no update survives that either. In
+    turn each gradient is read only once.
 
     Args:
       sums: `<float32>[M]`, metric sums.
@@ -79,7 +80,7 @@ def find_fault(sums: tf.Tensor, gradients: Mapping[str, Sequence[tf.Tensor]]) ->
 
 
 def _total(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The sum of all numbers.
+    """Half the sum of the squares of all numbers.
 
     Small tensors are joined first: to launch an operation costs more than to go through them.
     """
@@ -91,7 +92,7 @@ def _total(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
         else:
             large.append(tensor)
     joined = [tf.concat(small, axis=0)] if small else []
-    return tf.add_n([tf.reduce_sum(tensor) for tensor in (*large, *joined)])
+    return tf.add_n([tf.nn.l2_loss(tensor) for tensor in (*large, *joined)])
 
 
 def describe(
@@ -122,5 +123,5 @@ def describe(
 
 
 def all_finite(tensors: Sequence[tf.Tensor]) -> bool:
-    """Whether every number is one; see `find_fault`."""
+    """Whether every number is one: their sum is not if one of them is not."""
     return all(math.isfinite(float(tf.reduce_sum(tensor))) for tensor in tensors)

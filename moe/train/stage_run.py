@@ -223,9 +223,15 @@ class StageRun:
         )
         loop = make_train_loop(step, len(self._objective.metric_names))
         started = time.perf_counter()
-        loop.get_concrete_function(iterator, _int64(0), _int64(0))
+        with self._at_once():
+            loop.get_concrete_function(iterator, _int64(0), _int64(0))
         self._context.meter.compile_seconds += time.perf_counter() - started
         return iterator, loop
+
+    def _at_once(self) -> contextlib.AbstractContextManager[None]:
+        """Where a signal ends the run without another word: several workers must first agree."""
+        context = self._context
+        return context.stop.at_once() if context.team.is_alone else contextlib.nullcontext()
 
     def _run_loop(self, loop, iterator, steps: int) -> float:
         progress = self._progress

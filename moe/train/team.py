@@ -22,9 +22,11 @@ class Team(Protocol):
 
     Attributes:
       is_chief: whether this process writes the run's files.
+      is_alone: whether there are no others.
     """
 
     is_chief: bool
+    is_alone: bool
 
     def agree(self, number: int, stop: bool) -> tuple[int, bool]:
         """The chief's `number`, and whether anybody wants to stop. Waits for all workers."""
@@ -34,6 +36,7 @@ class Alone:
     """A single process."""
 
     is_chief = True
+    is_alone = True
 
     def agree(self, number: int, stop: bool) -> tuple[int, bool]:
         """What it says itself."""
@@ -42,6 +45,8 @@ class Alone:
 
 class Workers:
     """Several processes under `tf.distribute.MultiWorkerMirroredStrategy`."""
+
+    is_alone = False
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
         self.is_chief = strategy.cluster_resolver.task_id == 0

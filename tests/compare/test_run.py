@@ -147,7 +147,7 @@ def test_a_row_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(moe.compare.run, "train", train)
     config = toy_comparison(tmp_path, arms=("baseline", "wide-hard"), budget="macs:1e6")
-    assert compare(config) == 1
+    assert compare(config) == 2
     assert set(records(tmp_path / "results")) == {"wide-hard-seed0"}
     assert "baseline-seed0: failed: no luck" in capsys.readouterr().err
 

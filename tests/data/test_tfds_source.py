@@ -164,7 +164,9 @@ def _record_file(root: pathlib.Path, split: str = "train") -> pathlib.Path:
     return path
 
 
-def test_a_prepared_set_is_read_as_it_was_written(tiny):
+@pytest.mark.parametrize("at_once", [1_000, 4])
+def test_a_prepared_set_is_read_as_it_was_written(tiny, monkeypatch, at_once):
+    monkeypatch.setattr(tfds_source, "_AT_ONCE", at_once)
     source = registry.open_source("tiny", str(tiny))
     assert source.classes == CLASSES
     for _ in range(2):  # decoded, and from the cache

@@ -44,7 +44,8 @@ def test_an_examples_own_weight_counts_as_well():
     ("content", "message"),
     [
         ({"dog": 1}, r"'dog' is no class of the data set \(ant, bee, cat\)"),
-        ({"ant": -1}, r"class 'ant' weighs -1; must be 0 or more"),
+        ('{"ant": 1%s}' % (400 * "0"), r"class 'ant' weighs 10{19}; must be from 0 to 1e"),
+        ({"ant": -1}, r"class 'ant' weighs -1; must be from 0 to 1e"),
         ('{"ant": 1e999}', r"class 'ant' weighs inf"),
         ('{"ant": NaN}', r"cannot be read as JSON"),
         ('{"ant": 1, "ant": 2}', r"cannot be read as JSON \('ant' is there twice\)"),

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,6 +242,25 @@ def test_a_longer_run_continues_a_shorter_one(toy, monkeypatch, tmp_path, finish
     run.train(toy_config(tmp_path / "grown", "baseline", epochs=2, **flags))
     run.train(toy_config(tmp_path / "straight", "baseline", epochs=2, **flags))
     _assert_same(tmp_path / "straight", tmp_path / "grown")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_whose_checkpoints_are_gone_does_not_start_again(
+    toy, monkeypatch, tmp_path, finished
+):
+    config = toy_config(tmp_path / "run", "baseline", epochs=2, steps_per_loop=2)
+    if finished:
+        run.train(config)
+        (tmp_path / "run" / "results.json").unlink()
+    else:
+        _crash(monkeypatch, config, loop=1)
+        assert run.train(config) == 0  # begun, but never saved
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "results.json").unlink(missing_ok=True)
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(UserError, match="trained before, and its checkpoints are gone"):
+        run.train(config)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
 
 
 def test_a_run_that_grows_is_unfinished_until_it_has_grown(toy, monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -154,6 +155,50 @@ def test_a_damaged_one_does_not_take_the_place_of_a_good_one(tmp_path, keep):
     assert store.newest().number == 15
     kept = {path.stem for path in tmp_path.glob("*.json")}
     assert kept == ({"ckpt-15"} if keep == 1 else {"ckpt-10", "ckpt-15"})
+
+
+def test_damaged_ones_are_not_counted_among_those_to_keep(tmp_path):
+    store = CheckpointStore(tmp_path, keep=2)
+    for number in (10, 20):
+        store.save(number, _variables(number), {})
+    _flip(tmp_path / "ckpt-20.index")
+    assert store.newest().number == 10
+    store.save(25, _variables(25), {})
+    _flip(tmp_path / "ckpt-25.index")
+    assert CheckpointStore(tmp_path).newest().number == 10
+
+
+def test_an_old_one_that_cannot_be_removed_stops_nothing(store, tmp_path, monkeypatch, capsys):
+    real = pathlib.Path.unlink
+
+    def refuse(path, **options):
+        if path.name.startswith("ckpt-"):
+            raise PermissionError(1, "Operation not permitted", str(path))
+        real(path, **options)
+
+    monkeypatch.setattr(pathlib.Path, "unlink", refuse)
+    store.save(4, _variables(4), {})
+    monkeypatch.undo()
+    assert "cannot be removed (Operation not permitted)" in capsys.readouterr().err
+    assert store.newest().number == 4
+
+
+def test_what_no_save_has_written_is_left_alone(store, tmp_path):
+    (tmp_path / "ckpt-backup").mkdir()
+    names = ("ckpt-backup/file", "ckpt-notes.txt", "ckpt-3.index.bak", "ckpt-3.json~")
+    for name in names:
+        (tmp_path / name).touch()
+    store.sweep()
+    assert store.newest().number == 3
+    for number in (4, 5):
+        store.save(number, _variables(number), {})
+    assert all((tmp_path / name).exists() for name in names)
+
+
+def test_a_file_in_the_way_of_a_save_is_removed(store, tmp_path):
+    (tmp_path / "incomplete").touch()
+    store.save(4, _variables(4), {})
+    assert store.newest().number == 4
 
 
 def test_what_a_killed_save_leaves_is_swept_away(store, tmp_path):

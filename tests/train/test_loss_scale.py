@@ -32,6 +32,12 @@ def _step(scale, loss_gradient: float) -> float:
     return float(fault)
 
 
+def test_a_gradient_whose_square_is_no_number_is_a_fault():
+    scale = make_loss_scale("float32")
+    assert _step(scale, 1e18) == FINE
+    assert _step(scale, 1e20) not in (FINE, OVERFLOW)
+
+
 def test_an_overflow_skips_the_step_and_halves_the_scale():
     scale = DynamicScale()
     assert _step(scale, 3.0) == FINE
