@@ -175,8 +175,8 @@ _LOADS = ("load", "load_after_capacity")
 class JointObjective:
     """Everything at once, end to end.
 
-    What is counted of the gate (balance, load, accuracy) is its choice as it is carried out: a
-    balance bias has its say.
+    What is counted of the gate (load, accuracy) is its choice as it is carried out: a balance bias
+    has its say. The losses of its statistics are about what it says itself.
 
     Args:
       mixture: the model.
