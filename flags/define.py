@@ -107,6 +107,9 @@ def eval_flags() -> flags.FlagValues:
         "Classify these files: images ('photos/*.png'), or CSV tables for a run on table rows.",
     )
     define.string("predict_to", "Where the answers go. Default: WORKDIR/predicted.csv.")
+    define.boolean(
+        "skip_unreadable", "Leave out files of --predict that are no images, and name them."
+    )
     return values
 
 
@@ -143,7 +146,9 @@ def _data(values: flags.FlagValues) -> None:
         "image_size",
         "Make every image of a folder or a TFDS set N x N. Default: as they are, all of one size.",
     )
-    define.boolean("skip_unreadable", "Leave out files of a folder that are no images.")
+    define.boolean(
+        "skip_unreadable", "Leave out files of a folder that are no images, and name them."
+    )
 
 
 def _model(values: flags.FlagValues) -> None:

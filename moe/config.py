@@ -302,6 +302,7 @@ class EvalConfig:
     export: bool = False
     predict: str | None = None
     predict_to: str | None = None
+    skip_unreadable: bool = False
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -326,6 +327,8 @@ class EvalConfig:
             _fail("gate_threshold", self.gate_threshold, "from 0 to 1")
         if self.predict_to is not None and self.predict is None:
             raise UserError(f"--predict_to={self.predict_to}: is for --predict.")
+        if self.skip_unreadable and self.predict is None:
+            raise UserError("--skip_unreadable: is for --predict.")
         if self.predict is not None and not self.predict:
             _fail("predict", self.predict, "a file, or a pattern such as 'photos/*.png'")
         if self.export or self.predict:
@@ -464,7 +467,9 @@ def validate(config: Config) -> None:
         for name in names:
             _not_negative(name, getattr(section, name))
     if re.match(r"none:(?![1-9]\d{0,3}$)", data.groups or ""):
-        _fail("groups", data.groups, "semantic, none:K with K from 1 to 9999, or a JSON file")
+        _fail(
+            "groups", data.groups, "semantic, none:K with K from 1 to 9999, auto:K, or a JSON file"
+        )
     finds_groups = re.match(r"auto:", data.groups or "")
     if finds_groups and not re.fullmatch(r"auto:([2-9]|[1-9]\d{1,3})", data.groups):
         _fail("groups", data.groups, "auto:K with K from 2 to 9999")

@@ -82,7 +82,7 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
     if not named and config.mode not in ("joint", "baseline"):
         raise UserError(
             f"--mode={config.mode} trains on named groups, and --groups={data.groups} has none; "
-            "use --mode=joint, or name groups."
+            "use --mode=joint, or name groups: semantic, auto:K, a JSON file."
         )
     if not named and model.expert_head == "group":
         raise UserError(f"--expert_head=group needs named groups, not --groups={data.groups}.")

@@ -373,25 +373,47 @@ def slots_by_expert(routing: Routing, num_experts: int) -> tf.Tensor:
     return expert & asks_somebody(routing)[:, :, tf.newaxis]
 
 
-def load_shares(routing: Routing, num_experts: int) -> tuple[tf.Tensor, tf.Tensor]:
+def load_shares(
+    routing: Routing, favourite: tf.Tensor, num_experts: int, experts: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     """What share of each example every expert was asked for, and was left with.
 
-    With K = E everybody is asked for everything; then the first choice alone counts.
+    Where K = E, everybody answers or experts choose: then what is asked for is the favourite.
+
+    Args:
+      routing: `[S, K]`, as capacity left it.
+      favourite: `<int32>[S]`, the expert with the gate's highest score.
+      num_experts: E.
+      experts: how many answer an example on average: K, or where experts choose the C·E / S of
+        `route_expert_choice`.
 
     Returns:
-      Two `<float32>[S, E]`: before capacity, rows sum to 1, and after it, to the share that was not
-      dropped.
+      Two `<float32>[S, E]`. Before capacity: rows sum to 1. After it: slots over `S * experts`;
+      they sum to the share that was not dropped, or, where experts choose, to 1 over the batch.
     """
-    expert, num_chosen = routing.expert_index, routing.expert_index.shape[1]
-    if num_chosen in (None, num_experts):
-        best = tf.argmax(routing.log_weights, axis=1, output_type=tf.int32)
-        expert, num_chosen = tf.gather(expert, best, axis=1, batch_dims=1)[:, tf.newaxis], 1
-        kept = tf.reduce_any(asks_somebody(routing), axis=1, keepdims=True)
-    else:
-        kept = asks_somebody(routing)
-    asked = tf.one_hot(expert, num_experts) / num_chosen  # [S, K, E]
-    left = asked * tf.cast(kept, tf.float32)[..., tf.newaxis]
-    return tf.reduce_sum(asked, axis=1), tf.reduce_sum(left, axis=1)
+    taken = tf.reduce_sum(tf.cast(slots_by_expert(routing, num_experts), tf.float32), axis=1)
+    num_chosen = routing.expert_index.shape[1]
+    if num_chosen not in (None, num_experts):
+        named = tf.one_hot(routing.expert_index, num_experts)
+        return tf.reduce_sum(named, axis=1) / num_chosen, taken / num_chosen
+    asked = tf.one_hot(favourite, num_experts)
+    return asked, asked * taken if experts >= num_experts else taken / experts
+
+
+def dropped_shares(routing: Routing, experts: float) -> tf.Tensor:
+    """What share of each example's choices found no room: `[S, K]` -> `<float32>[S]`.
+
+    Where experts choose (K = E, but fewer answer on average) nobody is due more than one: an
+    example is dropped if nobody took it.
+
+    Args:
+      routing: as capacity left it.
+      experts: as for `load_shares`.
+    """
+    num_chosen = routing.expert_index.shape[1]
+    due = num_chosen if num_chosen == experts else 1
+    asking = tf.reduce_sum(tf.cast(asks_somebody(routing), tf.float32), axis=1)
+    return 1 - tf.minimum(asking / due, 1.0)
 
 
 # --- pooling ----------------------------------------------------------------------------------

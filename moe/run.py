@@ -42,7 +42,7 @@ from moe.serving import export_run
 from moe.train.accounts import accounts
 from moe.train.budget import allot
 from moe.train.checkpoint import CheckpointStore
-from moe.train.context import Context, Data
+from moe.train.context import Context, Data, Progress
 from moe.train.devices import choose_strategy, compute_deterministically, threads
 from moe.train.meter import Meter
 from moe.train.precision import choose_precision
@@ -125,9 +125,9 @@ def train(
             if ready is None:
                 return 0
             say, again = ready.context.reporter.say, continue_command(part_of or ready.workdir)
-            finished = train_stages(ready.context, ready.stages)
+            progress = train_stages(ready.context, ready.stages)
             with stop.at_once():
-                _finish(ready, finished, evaluates=part_of is None)
+                _finish(ready, progress, evaluates=part_of is None)
             return 0
         except StopTraining as stopped:
             say(f"stopped ({stopped}); continue with: {again}")
@@ -250,12 +250,12 @@ def _prepare(
     return Ready(workspace, context, stages, workdir, facts, wants_report)
 
 
-def _finish(ready: Ready, finished: list[dict[str, Any]], evaluates: bool) -> None:
+def _finish(ready: Ready, progress: Progress, evaluates: bool) -> None:
     """Keeps the best weights, evaluates them and writes down what was found.
 
     Args:
       ready: the run.
-      finished: one record a stage.
+      progress: behind its last stage.
       evaluates: False: the weights are all that is asked for.
     """
     _, context, stages, workdir, facts, wants_report = ready
@@ -263,7 +263,7 @@ def _finish(ready: Ready, finished: list[dict[str, Any]], evaluates: bool) -> No
     if is_chief:
         _keep_best(context, parts_of(stages), workdir)
     if is_chief and evaluates:
-        found = _conclude(context, ready.workspace, stages, finished, workdir)
+        found = _conclude(context, ready.workspace, stages, progress, workdir)
         write_json(workdir / "evaluation.json", found.evaluation | facts)
         write_json(workdir / "results.json", found.results | facts)
     context.team.agree(0, stop=False)  # nobody leaves before the chief has written everything
@@ -339,12 +339,12 @@ def _conclude(
     context: Context,
     workspace: Workspace,
     stages: list[Stage],
-    finished: list[dict[str, Any]],
+    progress: Progress,
     workdir: pathlib.Path,
 ) -> Finding:
     """Evaluates the best weights and says what they cost."""
     found = _evaluate(workspace, context.mixture, stages, workdir, context.policy)
-    results = found.results | accounts(context, finished)
+    results = found.results | {"health": progress.health} | accounts(context, progress.finished)
     results |= {"precision": context.policy, "seed": context.config.train.seed}
     # As the speed records count: from the first touch of the data to the last test answer.
     clock = ("prepare_seconds", "train_seconds", "test_seconds")

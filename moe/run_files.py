@@ -59,6 +59,16 @@ class Throughput(TypedDict):
     examples_per_second: float | None
 
 
+class Finding(TypedDict):
+    """What went wrong with a mixture, as the health watch saw it."""
+
+    epoch: int
+    stage: str
+    condition: str
+    expert: str
+    message: str
+
+
 class Results(TypedDict):
     """What the programs need of `results.json`."""
 
@@ -78,6 +88,7 @@ class Results(TypedDict):
     macs_per_example: Size
     macs_spent: float
     train_seconds: float
+    health: NotRequired[list[Finding]]
     throughput: Throughput
 
 

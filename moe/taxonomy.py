@@ -79,7 +79,7 @@ def resolve_groups(
             return Groups(names=source.example_groups, named=True)
         raise UserError(
             f"--groups=semantic: {source.name} has no built-in groups; "
-            "use --groups=none:K or a JSON file {group: [classes]}."
+            "use --groups=none:K, --groups=auto:K or a JSON file {group: [classes]}."
         )
     if spec.startswith("none:"):
         count = int(spec.removeprefix("none:"))

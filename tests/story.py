@@ -63,6 +63,7 @@ def make_evaluation(
         "examples": size,
         "classes": class_names,
         "groups": names,
+        "class_groups": [names[c % experts] for c in range(classes)] if named else None,
         "parts": {
             "baseline": {"accuracy": 0.5},
             "gate": {"accuracy": 0.75 if named else None},
@@ -73,7 +74,7 @@ def make_evaluation(
             "blends": True,
             "experts_per_example": 1,
         },
-        "gate": gate.gate_report(gates, group, names if named else ()),
+        "gate": gate.gate_report(gates, gates.argmax(axis=1), group, names if named else ()),
         "routings": {"hard": under},
         "command": "python eval.py --workdir=run",
         "device": "CPU",
@@ -111,4 +112,13 @@ RESULTS = {
     "macs_spent": 3e12,
     "params": {"total": 7_000_000, "active": 5_000_000},
     "macs_per_example": {"total": 7_000_000, "active": 5_000},
+    "health": [
+        {
+            "epoch": 2,
+            "stage": "joint",
+            "condition": "dead expert",
+            "expert": "expert 1",
+            "message": "dead expert: expert 1 has 0.00% of the say. Try less.",
+        }
+    ],
 }

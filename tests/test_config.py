@@ -372,6 +372,7 @@ def test_a_run_may_not_grow_where_a_schedule_depends_on_its_length(values):
         ({"workdir": "a", "top_k": 0}, r"--top_k=0: must be greater than 0"),
         ({"compare": ("a", "b"), "export": True}, r"give --export with --workdir"),
         ({"workdir": "a", "predict_to": "b"}, r"--predict_to=b: is for --predict"),
+        ({"workdir": "a", "skip_unreadable": True}, r"--skip_unreadable: is for --predict"),
         ({"workdir": "a", "predict": ""}, r"--predict=: must be a file, or a pattern"),
         ({"workdir": "a", "predict": "b", "routing": ("hard", "soft")}, r"--predict: takes one"),
         ({"workdir": "a", "predict": "b", "routing": ("oracle",)}, r"--routing=oracle: needs lab"),

@@ -353,8 +353,9 @@ def test_expert_counts():
     np.testing.assert_array_equal(routing.named_counts(chosen, num_experts=5), [2, 0, 3, 1, 0])
 
 
-def _shares(routing_, num_experts):
-    asked, left = (share.numpy() for share in routing.load_shares(routing_, num_experts))
+def _shares(routing_, favourite, num_experts, experts):
+    found = routing.load_shares(routing_, tf.constant(favourite), num_experts, experts)
+    asked, left = (share.numpy() for share in found)
     assert asked.dtype == left.dtype == np.float32
     return asked.tolist(), left.tolist()
 
@@ -362,15 +363,41 @@ def _shares(routing_, num_experts):
 def test_load_before_and_after_capacity_by_hand():
     log_weights = tf.constant([[0, 0], [0, IMPOSSIBLE], [IMPOSSIBLE] * 2], tf.float32)
     chosen = Routing(tf.constant([[0, 2], [2, 3], [2, 0]]), log_weights)
-    asked, left = _shares(chosen, num_experts=4)
+    asked, left = _shares(chosen, [0, 2, 2], num_experts=4, experts=2)
     assert asked == [[0.5, 0, 0.5, 0], [0, 0, 0.5, 0.5], [0.5, 0, 0.5, 0]]
     assert left == [[0.5, 0, 0.5, 0], [0, 0, 0.5, 0], [0, 0, 0, 0]]
 
 
 def test_where_everybody_is_asked_the_load_is_that_of_the_favourites():
     gate = tf.math.log([[0.2, 0.5, 0.3], [0.6, 0.2, 0.2]])
-    asked, left = _shares(routing.route_soft(gate), num_experts=3)
+    asked, left = _shares(routing.route_soft(gate), [1, 0], num_experts=3, experts=3)
     assert asked == left == [[0, 1, 0], [1, 0, 0]]
+
+
+def test_where_experts_choose_the_load_is_the_gates_and_what_is_left_is_taken():
+    """Everybody likes expert 0, but the two take one of two examples each: C = .8 * 2 / 2."""
+    gate = tf.math.log([[0.9, 0.1], [0.6, 0.4]])
+    asked, left = _shares(routing.route_expert_choice(gate, 0.8), [0, 0], num_experts=2, experts=1)
+    assert asked == [[1, 0], [1, 0]]
+    assert left == [[1, 0], [0, 1]]
+    # Two slots an example on average, of four experts who take two of four examples each.
+    gate = tf.math.log(tf.constant([[4, 3, 2, 1], [4, 3, 2, 1], [1, 2, 3, 4], [1, 2, 3, 4]]) / 10)
+    chosen = routing.route_expert_choice(tf.cast(gate, tf.float32), 2.0)
+    asked, left = _shares(chosen, [0, 0, 3, 3], num_experts=4, experts=2.0)
+    assert np.sum(asked, axis=0).tolist() == [2, 0, 0, 2]
+    assert np.sum(left, axis=0).tolist() == [1, 1, 1, 1]
+
+
+def test_dropped_by_hand():
+    half = Routing(tf.constant([[0, 2], [2, 3], [2, 0]]), silent_slots([[0, 0], [0, 1], [1, 1]]))
+    assert routing.dropped_shares(half, experts=2).numpy().tolist() == [0, 0.5, 1]
+    # Two an example on average; the first example is taken by one, the last one by nobody.
+    chosen = Routing(tf.constant([[0, 1, 2]] * 3), silent_slots([[1, 1, 0], [0, 0, 0], [1, 1, 1]]))
+    assert routing.dropped_shares(chosen, experts=2.0).numpy().tolist() == [0, 0, 1]
+
+
+def silent_slots(silence):
+    return tf.where(tf.constant(silence) > 0, IMPOSSIBLE, 0.0)
 
 
 # --- slots that ask nobody ------------------------------------------------------------------------

@@ -17,6 +17,9 @@ from moe.errors import UserError, warn
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """What file managers leave behind, in lower case; and whatever begins with a dot."""
 
+MOST_NAMED = 100
+"""Files that one warning names."""
+
 Files = list[tuple[pathlib.Path, int]]
 """Every file with the number of its class."""
 
@@ -29,7 +32,7 @@ def folder_source(
     Args:
       path: of the folder.
       image_size: makes every image a square of this size; None: they must have one size.
-      skip_unreadable: leave out files that are no images, and say how many.
+      skip_unreadable: leave out files that are no images, and name them.
 
     Raises:
       UserError: there is no such folder, or it does not hold a folder of files for each class.
@@ -53,7 +56,7 @@ def folder_source(
 
     def read(part: str, files: Files) -> Examples:
         choices = [f"{number} {file.relative_to(root)}" for file, number in files]
-        choices += [f"{image_size=}", f"{skip_unreadable=}", f"depth={depth()}"]
+        choices += [f"{image_size=}", f"{skip_unreadable=}", f"depth={depth()}", "group=file"]
         try:
             examples = cached(
                 f"folder-{root.resolve().name}-{part}",
@@ -63,14 +66,20 @@ def folder_source(
             )
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be read ({error.strerror}).") from error
-        skipped = len(files) - len(examples.label)
+        there = set(examples.group.tolist())
+        skipped = [
+            str(file.relative_to(root)) for n, (file, _) in enumerate(files) if n not in there
+        ]
         if skipped:
-            warn(f"{origin}: {skipped} of {len(files)} files for {part} are skipped, no images.")
+            warn(
+                f"{origin}: {len(skipped)} of {len(files)} files for {part} are skipped, no "
+                f"images: {shortened(skipped, MOST_NAMED)}."
+            )
         lost = {label for _, label in files} - set(examples.label.tolist())
         if lost:
             names = shortened([repr(classes[label]) for label in sorted(lost)])
             raise UserError(f"{origin}: no image of {names} for {part} can be read.")
-        return examples
+        return examples._replace(group=None)
 
     return Source(
         name=name,
@@ -187,10 +196,11 @@ def _survey(
 def _decode(
     files: Files, depth: int, image_size: int | None, skip_unreadable: bool, origin: str
 ) -> Examples:
-    label = []
+    """The images; their `group` is the number of the file, so that the cache knows who is left."""
+    label, kept = [], []
 
     def images() -> Iterator[np.ndarray]:
-        for file, number in files:
+        for n, (file, number) in enumerate(files):
             try:
                 image = read_image(file, depth)
             except UnreadableError as error:
@@ -198,10 +208,11 @@ def _decode(
                     raise _refusal(file, error) from error
                 continue
             label.append(number)
+            kept.append(n)
             yield image
 
     features = stack(images(), len(files), image_size, origin)
-    return Examples(features, np.array(label, np.int32))
+    return Examples(features, np.array(label, np.int32), np.array(kept, np.int32))
 
 
 def _refusal(file: pathlib.Path, error: UnreadableError) -> UserError:

@@ -67,11 +67,23 @@ def header(
         "examples": len(split),
         "classes": list(workspace.source.classes),
         "groups": list(workspace.groups.names),
+        "class_groups": _class_groups(workspace),
         "top_k": config.model.top_k if config.model.routing in TOP_K_ROUTINGS else None,
         "gate_threshold": 0.0,
         "routed_against_dense": {},
         "experts_per_example": None,
     }
+
+
+def _class_groups(workspace: Workspace) -> list[str] | None:
+    """The group of each class: the run's own or else the data set's; None: classes have none."""
+    groups, source = workspace.groups, workspace.source
+    if groups.group_of_class is not None:
+        return [groups.names[g] for g in groups.group_of_class]
+    if source.partition is None:
+        return None
+    group_of = {name: group for group, names in source.partition.items() for name in names}
+    return [group_of[name] for name in source.classes]
 
 
 def architecture(
@@ -116,19 +128,26 @@ def examine(
     groups, label = workspace.groups, split.examples.label
     oracles = ("oracle", "oracle_best") if groups.named else ("oracle_best",)
     best = {name: _accuracy(ask(name, dense), label) for name in oracles}
+    # What the gate prefers as the run itself routes: a balance bias has its say.
+    preferred = ask(workspace.config.model.routing, dense).expert
     return {
-        "parts": summary.part_accuracies(
-            _says(dense), split, groups, ask(workspace.config.model.routing, dense).expert
-        ),
+        "parts": summary.part_accuracies(_says(dense), split, groups, preferred),
         "architecture": architecture(workspace.config, mixture),
         "gate": gate_report(
             np.exp(dense.gate_log_probs),
+            preferred,
             split.group,
             groups.names if groups.named else workspace.source.example_groups,
         ),
         "routings": {
             name: _describe(name, under, split, len(workspace.source.classes))
-            | _attribute(under, dense, split, groups.named)
+            | _attribute(
+                under,
+                dense,
+                split,
+                # An oracle has asked no gate.
+                (under.expert if name in ROUTINGS else preferred) if groups.named else None,
+            )
             | {
                 "oracle_gap": {
                     oracle: accuracy - _accuracy(under, label) for oracle, accuracy in best.items()
@@ -176,8 +195,17 @@ def _describe(name: str, answers: Answers, split: Split, num_classes: int) -> di
     }
 
 
-def _attribute(answers: Answers, dense: Dense, split: Split, named: bool) -> dict[str, Any]:
-    """Who was right where the mixture was right or wrong; None where that cannot be said."""
+def _attribute(
+    answers: Answers, dense: Dense, split: Split, preferred: np.ndarray | None
+) -> dict[str, Any]:
+    """Who was right where the mixture was right or wrong; None where that cannot be said.
+
+    Args:
+      answers: under one routing.
+      dense: what every network says.
+      split: the examples.
+      preferred: `<int32>[N]`, the expert that the gate prefers; None: no group says who is right.
+    """
     label = split.examples.label
     mixture = answers.answer == label
     baseline = None
@@ -192,7 +220,7 @@ def _attribute(answers: Answers, dense: Dense, split: Split, named: bool) -> dic
         found["attribution"] = attribution.outcome_counts(
             mixture=mixture,
             expert=chosen.argmax(axis=1) == label,
-            gate=dense.gate_log_probs.argmax(axis=1) == split.group if named else None,
+            gate=None if preferred is None else preferred == split.group,
             baseline=baseline,
         )
     return found

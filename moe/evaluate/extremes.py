@@ -23,7 +23,8 @@ def extremes(
       expert_probabilities: `<float>[N, E]`, what each expert gives its own best class.
       expert: `<int>[N]`, who answers.
       answer, label: `<int>[N]`.
-      size: how many of each kind; fewer where an expert answers fewer than twice as many.
+      size: how many of each kind; fewer where an expert answers fewer than twice as many, and of a
+        single one no `least`.
 
     Returns:
       By expert the examples of the `most` and the `least` confident dispatch, the extreme ones
@@ -44,11 +45,11 @@ def extremes(
         mine = np.flatnonzero(expert == e)
         # Stable, so that equals stand in the order of the split.
         order = mine[np.argsort(-gate_probabilities[mine, e], kind="stable")]
-        many = min(size, len(order) // 2)
+        half = len(order) // 2  # no example is both; of an odd number the one between is "most"
         found.append(
             {
-                "most": [row(n) for n in order[:many]],
-                "least": [row(n) for n in order[::-1][:many]],
+                "most": [row(n) for n in order[: min(size, len(order) - half)]],
+                "least": [row(n) for n in order[::-1][: min(size, half)]],
             }
         )
     return found

@@ -11,18 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from moe.evaluate.metrics import entropy
+from moe.evaluate.metrics import count_information, entropy
 
 HISTOGRAM_BINS = 20
 
 
 def gate_report(
-    gate_probabilities: np.ndarray, group: np.ndarray, group_names: Sequence[str]
+    gate_probabilities: np.ndarray,
+    favourite: np.ndarray,
+    group: np.ndarray,
+    group_names: Sequence[str],
 ) -> dict[str, Any]:
     """How decided the gate is, and how it sends the examples of each known group.
 
     Args:
       gate_probabilities: `<float>[N, E]`.
+      favourite: `<int>[N]`, the expert that it prefers; a balance bias may have its say.
       group: `<int>[N]`, -1 where none is known.
       group_names: G names.
 
@@ -39,9 +43,7 @@ def gate_report(
         "confidence": _histogram(exact.max(axis=1), 1.0),
         "confusion": {
             "groups": list(group_names),
-            "count": count_pairs(
-                group, exact.argmax(axis=1), len(group_names), num_experts
-            ).tolist(),
+            "count": count_pairs(group, favourite, len(group_names), num_experts).tolist(),
         }
         if known
         else None,
@@ -49,29 +51,49 @@ def gate_report(
 
 
 def routing_state(
-    gate_probabilities: np.ndarray, label: np.ndarray, num_classes: int
+    gate_probabilities: np.ndarray,
+    *,
+    favourite: np.ndarray,
+    load: np.ndarray,
+    importance: np.ndarray,
+    label: np.ndarray,
+    group: np.ndarray,
+    num_classes: int,
 ) -> dict[str, Any]:
-    """How the gate stands at the end of an epoch.
+    """How examples are routed at the end of an epoch.
 
     Args:
       gate_probabilities: `<float>[N, E]`.
-      label: `<int>[N]`.
+      favourite: `<int>[N]`, the expert whose answer weighs most.
+      load, importance: `<float>[N, E]`, the share of each example that an expert is asked for, and
+        the weight that its answer has.
+      label, group: `<int>[N]`; a group of -1 is unknown.
       num_classes: L.
 
     Returns:
-      `load` (share of examples whose favourite is each expert), mean `entropy` in nats, mean
-      `confidence` (the highest probability), and `expert_by_class`, `[E, L]` examples by favourite
-      and class.
+      Means by expert of `load` and `importance`; mean `entropy` in nats and mean `confidence` (the
+      highest probability) of the gate; `effective_experts`, `dead_experts` and `mutual_information`
+      as in `moe.evaluate.metrics.routing_metrics`; `expert_by_class`, `[E, L]` examples by
+      favourite and class, and, where all groups are known, `expert_by_group`, `[E, G]`.
     """
     num_experts = gate_probabilities.shape[1]
     exact = gate_probabilities.astype(np.float64)
-    count = count_pairs(exact.argmax(axis=1), label, num_experts, num_classes)
-    return {
-        "load": (count.sum(axis=1) / len(label)).tolist(),
+    asked = load.mean(axis=0, dtype=np.float64)
+    by_class = count_pairs(favourite, label, num_experts, num_classes)
+    state = {
+        "load": asked.tolist(),
+        "importance": importance.mean(axis=0, dtype=np.float64).tolist(),
         "entropy": float(entropy(exact).mean()),
         "confidence": float(exact.max(axis=1).mean()),
-        "expert_by_class": count.tolist(),
+        "effective_experts": float(np.exp(entropy(exact.mean(axis=0)))),
+        "dead_experts": float((asked == 0).mean()),
+        "mutual_information": count_information(by_class),
+        "expert_by_class": by_class.tolist(),
     }
+    if (group >= 0).all():
+        by_group = count_pairs(favourite, group, num_experts, int(group.max()) + 1)
+        state["expert_by_group"] = by_group.tolist()
+    return state
 
 
 def flipped_share(before: np.ndarray, now: np.ndarray) -> float:

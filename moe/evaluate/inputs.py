@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from moe.data.folder_source import MOST_NAMED
 from moe.data.images import UnreadableError, read_image, resized
+from moe.data.splits import shortened
 from moe.data.table import Table
-from moe.errors import UserError
+from moe.errors import UserError, warn
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -33,31 +35,36 @@ class Inputs(NamedTuple):
     note: str = ""
 
 
-def read_inputs(pattern: str, shape: Sequence[int], table: Table | None = None) -> Inputs:
+def read_inputs(
+    pattern: str, shape: Sequence[int], table: Table | None = None, skip_unreadable: bool = False
+) -> Inputs:
     """Reads every file that `pattern` names, in alphabetical order.
 
     Args:
       pattern: a path; `*`, `?`, `[…]` and `**` stand for what they do in a shell.
       shape: of one example's features: `[H, W, D]`, files are images, or `[F]`, they are tables.
       table: makes features of rows as they stand in a file; None: these are numbers already.
+      skip_unreadable: leave out files that are no images, and name them in a warning.
 
     Raises:
       UserError: no file matches, or one cannot be read or does not fit.
     """
+    if skip_unreadable and len(shape) != 3:
+        raise UserError("--skip_unreadable: is for images, and this run is on table rows.")
     pattern = os.path.expanduser(pattern)
     found = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
     paths = sorted(path for path in found if os.path.isfile(path))
     if not paths:
         raise UserError(f"--predict={pattern}: no file matches.")
     if len(shape) == 3:
-        return _read_images(paths, shape)
+        return _read_images(paths, shape, skip_unreadable)
     return _read_numbers(paths, shape[0]) if table is None else _read_raw(paths, table)
 
 
 # --- images -------------------------------------------------------------------------------------
 
 
-def _read_images(paths: Sequence[str], shape: Sequence[int]) -> Inputs:
+def _read_images(paths: Sequence[str], shape: Sequence[int], skip_unreadable: bool) -> Inputs:
     height, width, depth = shape
     if depth not in (1, 3):
         raise UserError(
@@ -65,19 +72,35 @@ def _read_images(paths: Sequence[str], shape: Sequence[int]) -> Inputs:
         )
     features = np.zeros([len(paths), *shape], np.uint8)
     stretched = 0
-    for row, path in enumerate(paths):
+    names: list[str] = []
+    skipped: list[str] = []
+    for path in paths:
         try:
             image = read_image(pathlib.Path(path), depth)
         except UnreadableError as error:
-            raise UserError(f"{path}: is no image that can be read ({error}).") from error
+            if skip_unreadable:
+                skipped.append(path)
+                continue
+            raise UserError(
+                f"{path}: is no image that can be read ({error}); leave it out, or use "
+                "--skip_unreadable."
+            ) from error
         if image.shape[:2] != (height, width):
             image = resized(image, height, width)
             stretched += 1
-        features[row] = image
+        features[len(names)] = image
+        names.append(path)
+    if not names:
+        raise UserError(f"--predict: none of {shortened(skipped)} is an image that can be read.")
+    if skipped:
+        warn(
+            f"--predict: {len(skipped)} of {len(paths)} files are skipped, no images: "
+            f"{shortened(skipped, MOST_NAMED)}."
+        )
     note = ""
     if stretched:
-        note = f"{stretched} of {len(paths)} images were resized to {height} x {width}"
-    return Inputs(list(paths), features, note)
+        note = f"{stretched} of {len(names)} images were resized to {height} x {width}"
+    return Inputs(names, features[: len(names)], note)
 
 
 # --- tables -------------------------------------------------------------------------------------

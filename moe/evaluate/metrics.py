@@ -125,13 +125,22 @@ def purity(expert: np.ndarray, label: np.ndarray) -> float:
     return float(count.max(axis=1).sum() / len(label))
 
 
+def count_information(count: np.ndarray) -> float:
+    """The `mutual_information`, in nats, of two labellings whose pairs were counted.
+
+    Args:
+      count: `<int>[E, L]`.
+    """
+    return float(sklearn.metrics.mutual_info_score(None, None, contingency=count))
+
+
 def normalized_count_information(count: np.ndarray) -> float:
     """The normalised `mutual_information` of two labellings whose pairs were counted.
 
     Args:
       count: `<int>[E, L]`.
     """
-    information = sklearn.metrics.mutual_info_score(None, None, contingency=count)
+    information = count_information(count)
     scale = np.sqrt(entropy(count.sum(axis=0)) * entropy(count.sum(axis=1)))
     return float(information / scale) if scale else 0.0
 

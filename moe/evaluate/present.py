@@ -27,7 +27,16 @@ def results_text(results: Mapping[str, Any]) -> str:
     )
     title = f"{results['mode']} on {results['dataset']}, seed {results['seed']}: test split"
     table = format_table(("", "accuracy %"), rows)
-    return "\n".join(line for line in (title, table, results["note"], cost) if line)
+    health = health_lines(results)
+    return "\n".join(line for line in (title, table, results["note"], *health, cost) if line)
+
+
+def health_lines(results: Mapping[str, Any]) -> list[str]:
+    """What went wrong while it trained, a line a finding; an older version did not note it down."""
+    return [
+        f"health, {found['stage']} epoch {found['epoch']}: {found['message']}"
+        for found in results.get("health", ())
+    ]
 
 
 def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
@@ -37,8 +46,11 @@ def part_rows(parts: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         for name in ("baseline", "gate")
         if parts.get(name, {}).get("accuracy") is not None
     ]
+    # A gate that no group says the truth about has no accuracy.
+    unnamed = "gate" in parts and parts["gate"]["accuracy"] is None
+    where = "what it is sent" if unnamed else "own group"
     return rows + [
-        (f"expert {name} (own group)", percent(part["accuracy"]))
+        (f"expert {name} ({where})", percent(part["accuracy"]))
         for name, part in parts.get("experts", {}).items()
     ]
 

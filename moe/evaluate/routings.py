@@ -38,7 +38,7 @@ def check_routing(
         # Also where examples have a known group: expert 0 of none:K need not be that of group 0.
         raise UserError(
             "--routing=oracle: these experts found their own regions, no group says which one is "
-            "right; use oracle_best, the expert that is surest of the true label."
+            "right; use oracle_best, an expert that has the label right where there is one."
         )
     expert = name.removeprefix("expert:")
     if expert != name and expert not in expert_names:
@@ -61,9 +61,10 @@ def answers_under(
 ) -> Answers:
     """The mixture's answers under the routing called `name`.
 
-    `oracle` sends each example to the expert of its true group, `oracle_best` to the one that
-    gives its true label the highest probability (an upper bound, no method), `random` anywhere,
-    `expert:NAME` to that one; `uniform` weighs all alike; `baseline` asks no expert.
+    `oracle` sends each example to the expert of its true group, `oracle_best` to one whose answer
+    is right, if there is one, and among several to the one that gives the label the highest
+    probability (an upper bound, no method), `random` anywhere, `expert:NAME` to that one;
+    `uniform` weighs all alike; `baseline` asks no expert.
 
     Args:
       name: a routing that `check_routing` lets pass.
@@ -118,6 +119,10 @@ def _choose(name, gating: Gating, dense, label, group, expert_names, seed) -> Ro
         return routing.route_to(tf.constant(group, tf.int32))
     if name == "oracle_best":
         of_label = dense.blend_log_probs[np.arange(size), :, label]
-        return routing.route_to(tf.constant(of_label.argmax(axis=1), tf.int32))
+        right = dense.blend_log_probs.argmax(axis=2) == np.asarray(label)[:, np.newaxis]
+        # Where one is right, who is not is no candidate.
+        out = right.any(axis=1, keepdims=True) & ~right
+        best = np.where(out, -np.inf, of_label).argmax(axis=1)
+        return routing.route_to(tf.constant(best, tf.int32))
     expert = list(expert_names).index(name.removeprefix("expert:"))
     return routing.route_to(tf.fill([size], expert))

@@ -63,7 +63,8 @@ def part_accuracies(
       says: log-probabilities `<float32>[N, L]` (gate: `[N, E]`) by the name of the part.
       split: the N examples.
       groups: one expert each.
-      routed_to: the gate's favourites; needed for unnamed experts only.
+      routed_to: the gate's favourites, with a balance bias if it keeps one; by default those of
+        its distribution. Needed for unnamed experts.
     """
     label = split.examples.label
     right = {part: log_probs.argmax(axis=1) == label for part, log_probs in says.items()}
@@ -71,7 +72,8 @@ def part_accuracies(
     if "baseline" in right:
         result["baseline"] = {"accuracy": float(right["baseline"].mean())}
     if "gate" in says:
-        correct = says["gate"].argmax(axis=1) == split.group
+        preferred = says["gate"].argmax(axis=1) if routed_to is None else routed_to
+        correct = preferred == split.group
         result["gate"] = {"accuracy": float(correct.mean()) if groups.named else None}
     own = split.group if groups.named else routed_to
     experts = {}

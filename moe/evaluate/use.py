@@ -52,7 +52,9 @@ def use(config: EvalConfig) -> int:
     if config.export:
         print(f"exported: {write_export(trained, way, workdir / 'export')}")
     if config.predict:
-        inputs = read_inputs(config.predict, trained.input_shape, trained.table)
+        inputs = read_inputs(
+            config.predict, trained.input_shape, trained.table, config.skip_unreadable
+        )
         answers = _answer(trained, inputs.features, routing, way, config.batch_size)
         rows = _rows(inputs.names, answers, trained)
         target = pathlib.Path(config.predict_to or workdir / "predicted.csv")

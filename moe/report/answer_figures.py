@@ -15,6 +15,7 @@ from moe.report.drawing import (
     GREY,
     RED,
     Picture,
+    class_order,
     heat_map,
     new_figure,
     row_height,
@@ -26,14 +27,15 @@ Evaluation = Mapping[str, Any]
 
 def confusion(evaluation: Evaluation, routing: str) -> Picture:
     """Which class is taken for which."""
-    classes = evaluation["classes"]
-    count = np.array(evaluation["routings"][routing]["confusion"], float)
+    order, groups = class_order(evaluation)
+    classes = [evaluation["classes"][n] for n in order]
+    count = np.array(evaluation["routings"][routing]["confusion"], float)[np.ix_(order, order)]
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
     title = "Confusion of classes"
     figure = new_figure(row_height(len(classes)) + 0.9, title, subject(evaluation, routing))
     axes = figure.subplots()
     texts = [[f"{value:.2f}" if value >= 0.005 else "" for value in row] for row in share]
-    heat_map(axes, share, classes, classes, texts=texts)
+    heat_map(axes, share, classes, classes, texts=texts, row_groups=groups, column_groups=groups)
     axes.set(xlabel="answer", ylabel="true class")
     wrong = share - np.diag(np.diag(share))
     true, said = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -43,8 +45,21 @@ def confusion(evaluation: Evaluation, routing: str) -> Picture:
         figure,
         f"Heat map of true classes by answers. Most frequent confusion: {classes[true]} is taken "
         f"for {classes[said]} in {wrong.max():.0%}.",
-        "Rows sum to 1. Errors inside one group are an expert's; errors across groups began at "
-        "the gate.",
+        f"Rows sum to 1. {_whose(evaluation)}".rstrip(),
+    )
+
+
+def _whose(evaluation: Evaluation) -> str:
+    """Whose errors these are, where experts have classes of their own."""
+    groups = evaluation.get("class_groups")
+    if groups is None:
+        return ""
+    if not set(groups) <= set(evaluation["groups"]):  # those of the data set; experts have others
+        return "Lines part the groups of the data set, which these experts were not told."
+    return (
+        "Lines part the groups. An error inside of one is an expert's, or the blend's; one across "
+        "groups may be the gate's, or that of an expert or a baseline that knows all classes: "
+        "“Whose errors” tells."
     )
 
 

@@ -44,7 +44,7 @@ def architecture(
         "architecture",
         title,
         figure,
-        " ".join((f"Networks: {', '.join(parts)}.", *sentences)),
+        " ".join((f"Networks: {', '.join(parts)}.", *sentences, *_blending(evaluation))),
         "MACs (multiply-accumulates) are those of one example. A gain over the baseline that "
         "costs many times its MACs should be compared with a larger baseline.",
     )
@@ -67,6 +67,11 @@ def _draw(axes: Axes, evaluation: Mapping[str, Any], drawn: int, lines: int) -> 
     if blends:  # the baseline comes in a little lower than the expert
         _line(axes, (network, below), (combiner - 0.95, below))
         _bus(axes, combiner - 0.95, below, [height + 0.2 for height in heights], combiner)
+        # How much to boost is told by the example itself: around the baseline, and in higher up.
+        around = below + 0.47
+        _line(axes, (start + 0.65, middle), (start + 0.65, around))
+        _line(axes, (start + 0.65, around), (combiner - 0.85, around))
+        _bus(axes, combiner - 0.85, around, [height - 0.2 for height in heights], combiner)
     colour = _ALWAYS if _number_of_runs(evaluation) == len(experts) else _SOME
     for n, height in enumerate(heights):
         for kind, x in (("expert", network), ("combiner", combiner)):
@@ -108,6 +113,14 @@ def _sentences(evaluation: Mapping[str, Any], results: Mapping[str, Any] | None)
         )
         said.append(f"For one example run {parameters} parameters, {macs} MACs.")
     return said
+
+
+def _blending(evaluation: Mapping[str, Any]) -> list[str]:
+    if not evaluation["architecture"]["blends"]:
+        return []
+    return [
+        "Each combiner looks at the example and blends its expert's answer with the baseline's."
+    ]
 
 
 def _number_of_runs(evaluation: Mapping[str, Any]) -> int:

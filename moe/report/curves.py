@@ -16,7 +16,7 @@ _TOP = 8
 
 
 def learning_curves(evaluation: Mapping[str, Any], records: Sequence[Record]) -> Picture | None:
-    """Accuracy and loss of every stage; of joint training also how the gate routes."""
+    """Accuracy and loss of every stage; wherever a gate has a say also how it routes."""
     logged = [record for record in records if "split" in record and "stage" in record]
     if not logged:
         return None

@@ -35,6 +35,8 @@ _STYLE = {
 _MOST_NUMBERS = 260
 """Cells of a heat map that still have room for a number each."""
 _MOST_LABELS = 50
+_MOST_ROWS = 120
+"""That have a label each: as many as are still apart at 0.15 inches."""
 
 
 class Picture(NamedTuple):
@@ -114,6 +116,8 @@ def heat_map(
     *,
     colours: str = "Blues",
     texts: Sequence[Sequence[str]] | None = None,
+    row_groups: Sequence[str] | None = None,
+    column_groups: Sequence[str] | None = None,
 ) -> None:
     """A table of fractions as colours, with numbers in the cells where there is room.
 
@@ -121,14 +125,22 @@ def heat_map(
       axes: where.
       values: `<float>[R, C]` from 0 to 1; NaN (grey) where nothing is known.
       rows, columns: R and C names.
+      row_groups, column_groups: the group of each, those of a group side by side: lines part them,
+        and where there are too many columns for a label each, the groups have the labels.
       colours: a matplotlib colour map, light for 0.
       texts: `[R][C]`, what stands in the cells; by default the fractions.
     """
     shades = matplotlib.colormaps[colours].with_extremes(bad="#e4e4e4")
     axes.imshow(np.ma.masked_invalid(values), cmap=shades, vmin=0, vmax=1, aspect="auto")
     long = max(map(len, columns)) * len(columns) > 30
-    _label(axes.xaxis, columns, rotation=90 if long and len(columns) > 10 else 45 * long)
-    _label(axes.yaxis, rows)
+    if column_groups and len(columns) > _MOST_LABELS:
+        _label_groups(axes.xaxis, column_groups)
+    else:
+        _label(axes.xaxis, columns, rotation=90 if long and len(columns) > 10 else 45 * long)
+    _label(axes.yaxis, rows, most=_MOST_ROWS)
+    for groups, line in ((row_groups, axes.axhline), (column_groups, axes.axvline)):
+        for start in _starts(groups or ())[1:]:
+            line(start - 0.5, color=GREY, lw=0.5)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     if values.size > _MOST_NUMBERS:
@@ -145,9 +157,39 @@ def row_height(num_rows: int) -> float:
     return max(1.4, num_rows * (0.3 if num_rows <= 30 else 0.15))
 
 
-def _label(axis: Axis, names: Sequence[str], rotation: int = 0) -> None:
+def class_order(evaluation: Mapping[str, Any]) -> tuple[list[int], list[str] | None]:
+    """Classes in an order in which those of a group are side by side, and the group of each.
+
+    Args:
+      evaluation: `evaluation.json`; without groups of classes their order is the data set's, and
+        None is said of groups.
+    """
+    groups = evaluation.get("class_groups")
+    if groups is None:
+        return list(range(len(evaluation["classes"]))), None
+    names = list(dict.fromkeys(groups))
+    order = sorted(range(len(groups)), key=lambda n: names.index(groups[n]))
+    return order, [groups[n] for n in order]
+
+
+def _starts(groups: Sequence[str]) -> list[int]:
+    """Where another group begins."""
+    return [n for n, group in enumerate(groups) if n == 0 or group != groups[n - 1]]
+
+
+def _label_groups(axis: Axis, groups: Sequence[str]) -> None:
+    starts = _starts(groups)
+    ends = [*starts[1:], len(groups)]
+    every = -(-len(starts) // _MOST_LABELS)
+    shown = list(zip(starts, ends, strict=True))[::every]
+    slant = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
+    places = [(start + end - 1) / 2 for start, end in shown]
+    axis.set_ticks(places, [short(groups[start]) for start, _ in shown], fontsize=8, **slant)
+
+
+def _label(axis: Axis, names: Sequence[str], rotation: int = 0, most: int = _MOST_LABELS) -> None:
     many = len(names) > (30 if rotation == 0 else 10)
-    every = -(-len(names) // _MOST_LABELS)
+    every = -(-len(names) // most)
     places = range(0, len(names), every)
     slant = {"rotation": rotation, "rotation_mode": "anchor", "ha": "right"} if rotation else {}
     if rotation == 90:

@@ -67,7 +67,7 @@ def page(
         f"{evaluation['mode']} on {evaluation['dataset']}",
         evaluation["note"],
         list(_facts(evaluation, results)),
-        list(_tables(evaluation)),
+        [*_tables(evaluation), *_health(results)],
         drawn,
     )
 
@@ -153,8 +153,8 @@ def _tables(evaluation: Mapping[str, Any]) -> Iterator[Table]:
         ("routing", "NLL", "ECE", "macro-F1", "oracle gap", "best gap"),
         [_answers(name, under) for name, under in routings.items()],
         "Lower is better of NLL and ECE. Oracle gap: the points of accuracy that are missing to "
-        "a gate that always knows the group; best gap: those to the expert that is surest of the "
-        "label, for each example, which no gate can beat.",
+        "a gate that always knows the group; best gap: those to an expert that is right, for each "
+        "example that has one, which no gate that asks one expert can beat.",
     )
     yield _experts(evaluation, first)
     spread = found["routing_metrics"]
@@ -203,6 +203,18 @@ def _experts(evaluation: Mapping[str, Any], routing: str) -> Table:
         note += f" {sentence[:1].upper()}{sentence[1:]}."
     header = ("expert", "load", "by itself %", "lost without it")
     return Table(f"Experts, {routing}", header, rows, note)
+
+
+def _health(results: Mapping[str, Any] | None) -> Iterator[Table]:
+    """What went wrong while it trained; none where nothing did."""
+    keys = ("condition", "expert", "stage", "epoch", "message")
+    rows = [
+        tuple(str(found[key]) or None for key in keys)
+        for found in (results or {}).get("health", ())
+    ]
+    if rows:
+        header = (*keys[:-1], "meaning")
+        yield Table("Health", header, rows, "As the validation split showed it while it trained.")
 
 
 def _networks(evaluation: Mapping[str, Any]) -> Table:

@@ -18,6 +18,7 @@ from typing import Any
 from moe.compare.present import HOW, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
+from moe.evaluate.present import health_lines
 from moe.files import read_json
 
 _FOLDER = pathlib.Path(__file__).parents[2] / "docs" / "results"
@@ -272,6 +273,9 @@ def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
         seeds = ", ".join(str(run["seed"]) for run in runs)
         lines.append(_origin(f"**{name}**, seeds {seeds}", runs[0]))
         lines.append(f"  - {_stages(runs)}")
+        lines += [
+            f"  - seed {run['seed']}, {finding}" for run in runs for finding in health_lines(run)
+        ]
     return "\n".join(lines) + "\n"
 
 

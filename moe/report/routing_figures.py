@@ -13,6 +13,7 @@ from moe.report.drawing import (
     ORANGE,
     RED,
     Picture,
+    class_order,
     heat_map,
     new_figure,
     row_height,
@@ -28,16 +29,17 @@ def expert_by_class(evaluation: Evaluation, routing: str) -> Picture | None:
     table = evaluation["routings"][routing]["expert_by_class"]
     if table is None:
         return None
-    experts, classes = evaluation["groups"], evaluation["classes"]
-    count = np.array(table["count"], float).T  # [L, E]
+    order, groups = class_order(evaluation)
+    experts, classes = evaluation["groups"], [evaluation["classes"][n] for n in order]
+    count = np.array(table["count"], float).T[order]  # [L, E]
     share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
-    accuracy = np.array(table["accuracy"], float).T
+    accuracy = np.array(table["accuracy"], float).T[order]
     title = "Experts by class"
     figure = new_figure(row_height(len(classes)) + 0.5, title, subject(evaluation, routing))
     left, right = figure.subplots(1, 2, sharey=True)
-    heat_map(left, share, classes, experts)
+    heat_map(left, share, classes, experts, row_groups=groups)
     left.set_title("share of the class that the expert answers")
-    heat_map(right, accuracy, classes, experts, colours="Greens")
+    heat_map(right, accuracy, classes, experts, colours="Greens", row_groups=groups)
     right.set_title("accuracy on what it answers")
     right.tick_params(labelleft=False)
     most = share.argmax(axis=1)
@@ -80,7 +82,12 @@ def load(evaluation: Evaluation, routing: str, records: Sequence[Mapping]) -> Pi
         drawn = axes.barh(places, values, thickness, color=colour, label=name)
         if len(experts) <= 20:
             axes.bar_label(drawn, [f"{value:.2f}" for value in values], padding=2, fontsize=8)
-    axes.axvline(1 / len(experts), color=RED, ls="--", lw=1, label="an equal share")
+    due = _group_shares(evaluation)
+    if due is None:
+        axes.axvline(1 / len(experts), color=RED, ls="--", lw=1, label="an equal share")
+    else:
+        low, high = np.arange(len(experts)) - 0.45, np.arange(len(experts)) + 0.45
+        axes.vlines(due, low, high, color=RED, ls="--", lw=1, label="the share of its group")
     every = -(-len(experts) // 60)
     axes.set_yticks(range(0, len(experts), every), [short(e) for e in experts[::every]], size=9)
     axes.invert_yaxis()
@@ -94,10 +101,23 @@ def load(evaluation: Evaluation, routing: str, records: Sequence[Mapping]) -> Pi
         figure,
         f"Bars of each expert's share of the {evaluation['split']} split: {listed}; "
         f"largest over mean less 1: {spread['max_violation']:.2f}.",
-        "Named groups have the load that the data has. Without names, a bar near 0 is a dead "
-        "expert and one near 1 a collapsed gate. Evaluation drops nothing; where training in fixed "
+        (
+            "Without names, a bar near 0 is a dead expert and one near 1 a collapsed gate. "
+            if due is None
+            else "Named groups have the load that the data has: a bar ends at its dashed line. "
+        )
+        + "Evaluation drops nothing; where training in fixed "
         "shapes did, a grey bar shows what was left.",
     )
+
+
+def _group_shares(evaluation: Evaluation) -> list[float] | None:
+    """Share of the examples that belong to each expert; None where experts have no groups."""
+    confusion = (evaluation.get("gate") or {}).get("confusion")
+    if confusion is None or confusion["groups"] != evaluation["groups"]:
+        return None
+    size = np.sum(confusion["count"], axis=1)
+    return (size / size.sum()).tolist()
 
 
 def gate_confusion(evaluation: Evaluation) -> Picture | None:

@@ -60,7 +60,7 @@ def _pictures(
     from moe.report.architecture_figure import architecture
     from moe.report.clock_figure import accuracy_by_clock
     from moe.report.curves import learning_curves
-    from moe.report.sheet import image_sheet
+    from moe.report.sheet import image_sheets
 
     pictures = [
         architecture(evaluation, results),
@@ -74,7 +74,7 @@ def _pictures(
             routing_figures.load(evaluation, routing, records),
             routing_figures.gate_confusion(evaluation),
             routing_figures.gate_histograms(evaluation),
-            image_sheet(evaluation, routing, features),
+            *image_sheets(evaluation, routing, features),
             answer_figures.attribution(evaluation, routing),
             answer_figures.calibration(evaluation, routing),
             answer_figures.confusion(evaluation, routing),

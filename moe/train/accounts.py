@@ -18,7 +18,7 @@ def accounts(context: Context, finished: Sequence[dict[str, Any]]) -> dict[str, 
 
     Args:
       context: of the run that has ended.
-      finished: one record a stage, as `train_stages` returns them.
+      finished: one record a stage, of `Progress`.
     """
     mixture, model = context.mixture, context.config.model
     router = make_router(model.routing, model.top_k)

@@ -37,6 +37,8 @@ class Progress:
       rollbacks, skipped, overflows: how often the running stage went back to a checkpoint, and how
         many of its steps changed nothing because a number was not finite, or because float16
         gradients overflowed.
+      health: what went wrong in all stages, in order, see `note`.
+      symptoms: what was wrong at the last look, see `moe.train.health.Symptom.key`.
       finished: one record a finished stage.
     """
 
@@ -52,6 +54,8 @@ class Progress:
     rollbacks: int = 0
     skipped: int = 0
     overflows: int = 0
+    health: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    symptoms: list[list[str]] = dataclasses.field(default_factory=list)
     finished: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
@@ -61,8 +65,38 @@ class Progress:
 
     def enter_next_stage(self) -> None:
         """Stands before the first step of the stage after the running one."""
-        fresh = Progress(self.stage + 1, total_steps=self.total_steps, finished=self.finished)
+        kept = ("total_steps", "health", "symptoms", "finished")
+        fresh = Progress(self.stage + 1, **{name: getattr(self, name) for name in kept})
         vars(self).update(vars(fresh))
+
+    def note(
+        self, stage: str, epoch: int, condition: str, expert: str, message: str
+    ) -> dict[str, Any]:
+        """Writes down that something is wrong, for the `health` of `results.json`.
+
+        Args:
+          stage: its name.
+          epoch: from 1.
+          condition: what is wrong, in a word or two.
+          expert: which expert, or other network, is concerned, or "".
+          message: a sentence, and what to try.
+        """
+        entry = {"epoch": epoch, "stage": stage, "condition": condition, "expert": expert}
+        self.health.append(entry | {"message": message})
+        return self.health[-1]
+
+    def note_fault(self, stage: str, epoch: int, part: str, message: str) -> None:
+        """Writes down, once a stage and part, that a number was none and the run went on.
+
+        Args:
+          stage, epoch, message: as for `note`.
+          part: where it came from.
+        """
+        condition = "not finite"
+        if (stage, condition, part) not in [
+            (entry["stage"], entry["condition"], entry["expert"]) for entry in self.health
+        ]:
+            self.note(stage, epoch, condition, part, message)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Progress:

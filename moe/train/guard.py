@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -19,13 +20,43 @@ _SUMS = 1
 _FIRST_PART = 2
 _SMALL = 8_192
 """Numbers in a tensor."""
+_ABOUT = {
+    "baseline_loss": "baseline",
+    "expert_loss": "experts",
+    "gate_loss": "gate",
+    "z_loss": "gate",
+    "balance_loss": "gate",
+    "importance_loss": "gate",
+    "load_loss": "gate",
+}
+"""Whose losses they are; whatever else is no number is the fault of one of these."""
+
+
+class Fault(NamedTuple):
+    """A number that is none.
+
+    Attributes:
+      part: the network that it comes from, as far as can be said: its name, `experts` or `mixture`.
+      what: what is wrong, as the end of a sentence.
+    """
+
+    part: str
+    what: str
 
 
 class NonFiniteError(Exception):
     """A number of a step is none; nothing that was computed from it has been kept.
 
-    The message names stage, step and part.
+    Args:
+      message: names stage, step and part.
+      fault: what it is about.
+      epoch: of the stage, from 1.
     """
+
+    def __init__(self, message: str, fault: Fault, epoch: int) -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.epoch = epoch
 
 
 def find_fault(sums: tf.Tensor, gradients: Mapping[str, Sequence[tf.Tensor]]) -> tf.Tensor:
@@ -66,8 +97,11 @@ def _total(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def describe(
     fault: float, sums: Sequence[float], names: Sequence[str], parts: Sequence[str]
-) -> str:
-    """What a fault is about, as the end of a sentence.
+) -> Fault:
+    """What a fault is about.
+
+    The total and the mixture's NLL are made of what the parts say: of several numbers that are
+    none, the one that belongs to a part tells most.
 
     Args:
       fault: of `find_fault`, neither `FINE` nor `OVERFLOW`.
@@ -76,10 +110,16 @@ def describe(
       parts: names of the parts in the order of the gradients.
     """
     if fault >= _FIRST_PART:
-        return f"the gradient of {parts[int(fault) - _FIRST_PART]} is not finite"
+        part = parts[int(fault) - _FIRST_PART]
+        return Fault(part, f"the gradient of {part} is not finite")
     values = dict(zip(names, sums, strict=True))
-    bad = next((name for name, value in values.items() if not math.isfinite(value)), names[0])
-    return f"{bad} is {values[bad]}"
+    bad = [name for name, value in values.items() if not math.isfinite(value)] or [names[0]]
+    first = next((name for name in _ABOUT if name in bad), bad[0])
+    heads = [part for part in parts if part != "trunk"]
+    part = _ABOUT.get(first) or (heads[0] if len(heads) == 1 else "mixture")
+    others = ", ".join(name for name in bad if name != first)
+    what = f"{first} of {part} is {values[first]}"
+    return Fault(part, f"{what} (so is {others})" if others else what)
 
 
 def all_finite(tensors: Sequence[tf.Tensor]) -> bool:

@@ -16,11 +16,13 @@ import tensorflow as tf
 
 from moe import losses, routing
 from moe.config import Config, LossConfig
+from moe.evaluate.predict import favourite
 from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import Ways, favourite_alone, make_router, routed_way
 from moe.taxonomy import Groups
+from moe.train.routing_watch import Routed
 from moe.train.stages import Stage
-from moe.types import Batch, MixtureOutput
+from moe.types import Batch, Gating, MixtureOutput, Routing
 
 
 class Outcome(NamedTuple):
@@ -46,13 +48,13 @@ class Judgement(NamedTuple):
     Attributes:
       correct: `<bool>[S]`.
       nll: `<float32>[S]`.
-      gate_log_probs: `<float32>[S, E]`, where a gate learns to route; else None.
+      routed: how examples were routed, where the objective `routes`; else None.
       baseline_correct: `<bool>[S]`, what the baseline that is blended in says; else None.
     """
 
     correct: tf.Tensor
     nll: tf.Tensor
-    gate_log_probs: tf.Tensor | None = None
+    routed: Routed | None = None
     baseline_correct: tf.Tensor | None = None
 
 
@@ -61,6 +63,8 @@ class Objective(Protocol):
 
     metric_names: tuple[str, ...]
     """`NAME/e` is number e of the list NAME."""
+    routes: bool
+    """Whether a gate has a say in what is trained."""
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         """Loss and metrics of a training batch."""
@@ -105,22 +109,29 @@ class PartObjective(_ByGradient):
         self._mixture = mixture
         self._part = part
         self._with_trunk = with_trunk
-        self._smoothing = 0.0 if part == "gate" else smoothing
+        self.routes = part == "gate"
+        self._smoothing = 0.0 if self.routes else smoothing
 
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
-        judged = self._judge(batch, training=True, smoothing=self._smoothing)
+        log_probs, target = self._says(batch, training=True)
+        judged = _judge(log_probs, target, self._smoothing)
         sums = _judged_sums(judged, batch)
         nobody = tf.zeros([0])
         return Outcome(sums[0] / global_batch_size, sums, load=nobody, wanted=nobody)
 
     def evaluate(self, batch: Batch) -> Judgement:
-        return self._judge(batch, training=False)
+        log_probs, target = self._says(batch, training=False)
+        judged = _judge(log_probs, target)
+        if not self.routes:
+            return judged
+        chosen = favourite_alone(Gating(log_probs, log_probs))
+        return judged._replace(routed=_routed(chosen, log_probs, experts=1))
 
-    def _judge(self, batch: Batch, training: bool, smoothing: float = 0.0) -> Judgement:
+    def _says(self, batch: Batch, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The network's log-probabilities, and what it should have named."""
         x = self._mixture.encode(batch.features, training and self._with_trunk)
         log_probs = self._mixture.part_log_probs(self._part, x, training)
-        target = batch.group if self._part == "gate" else batch.label
-        return _judge(log_probs, target, smoothing)
+        return log_probs, batch.group if self.routes else batch.label
 
 
 class BlendObjective(_ByGradient):
@@ -130,6 +141,7 @@ class BlendObjective(_ByGradient):
     """
 
     metric_names = ("loss", "accuracy", "dropped", "examples")
+    routes = True
 
     def __init__(
         self, mixture: MixtureOfExperts, capacity_factor: float | None, smoothing: float = 0.0
@@ -149,7 +161,10 @@ class BlendObjective(_ByGradient):
 
     def evaluate(self, batch: Batch) -> Judgement:
         output = self._mixture.forward(batch.features, self._way)
-        return _judge(output.log_probs, batch.label)
+        return _judge(output.log_probs, batch.label)._replace(
+            routed=_routed(output.routing, output.gate_log_probs, experts=1),
+            baseline_correct=_judge(output.baseline_log_probs, batch.label).correct,
+        )
 
 
 _WEIGHTED = ("nll", "baseline_loss", "expert_loss", "z_loss", "gate_loss")
@@ -160,6 +175,9 @@ _LOADS = ("load", "load_after_capacity")
 class JointObjective:
     """Everything at once, end to end.
 
+    What is counted of the gate (load, accuracy) is its choice as it is carried out: a balance bias
+    has its say. The losses of its statistics are about what it says itself.
+
     Args:
       mixture: the model.
       router: how it routes.
@@ -169,6 +187,8 @@ class JointObjective:
       balance_rate: of the mixture's balance bias, see `moe.models.gate.BalancedGate`.
       smoothing: of the classes' labels, see `losses.pick_smoothed`; groups are taken at their word.
     """
+
+    routes = True
 
     def __init__(
         self,
@@ -186,8 +206,7 @@ class JointObjective:
         self._smoothing = smoothing
         self._parts = mixture.learning_parts()
         self._mixture_loss = _mixture_loss(router, weights.mixture_loss, smoothing)
-        # An example that fewer answer has been dropped by the others.
-        self._due = max(1, int(router.train.running(mixture.num_experts)))
+        self._experts = router.train.running(mixture.num_experts)
         self._factors = {
             "nll": 1.0,
             "baseline_loss": weights.baseline_loss,
@@ -209,15 +228,13 @@ class JointObjective:
     def train(self, batch: Batch, global_batch_size: int) -> Outcome:
         output = self._mixture.forward(batch.features, self._router.train, self._parts)
         zeros = tf.zeros_like(batch.weight)
-        preferred = tf.argmax(output.gate_log_probs, axis=1, output_type=tf.int32)
-        own = tf.argmax(output.gate_scores, axis=1, output_type=tf.int32)
-        asked = tf.cast(routing.asks_somebody(output.routing), tf.float32)
+        own = preferred = tf.argmax(output.gate_scores, axis=1, output_type=tf.int32)
         columns = {
             "nll": self._mixture_loss(output, batch.label),
             "baseline_loss": zeros,
             "z_loss": losses.z_loss(output.gate_logits),
             "accuracy": tf.cast(output.answer == batch.label, tf.float32),
-            "dropped": 1 - tf.minimum(tf.reduce_sum(asked, axis=1) / self._due, 1.0),
+            "dropped": routing.dropped_shares(output.routing, self._experts),
         }
         if output.baseline_log_probs is not None:
             columns["baseline_loss"] = losses.cross_entropy(
@@ -241,7 +258,9 @@ class JointObjective:
             # Of the whole batch, but spread over its examples, so that it adds up over replicas.
             columns[name] = zeros + value
         total = tf.add_n([f * columns[name] for name, f in self._factors.items() if f])
-        loads = routing.load_shares(output.routing, self._mixture.num_experts)
+        loads = routing.load_shares(
+            output.routing, preferred, self._mixture.num_experts, self._experts
+        )
         sums = _sums([total, *(columns[name] for name in self._columns)], batch.weight, loads)
         return Outcome(sums[0] / global_batch_size, sums, **_loads(output))
 
@@ -252,10 +271,11 @@ class JointObjective:
     def evaluate(self, batch: Batch) -> Judgement:
         output = self._mixture.forward(batch.features, self._router.evaluate)
         baseline = output.baseline_log_probs
+        experts = self._router.evaluate.running(self._mixture.num_experts)
         return Judgement(
             correct=output.answer == batch.label,
             nll=losses.cross_entropy(output.log_probs, batch.label),
-            gate_log_probs=output.gate_log_probs,
+            routed=_routed(output.routing, output.gate_log_probs, experts),
             baseline_correct=_judge(baseline, batch.label).correct
             if self._mixture.blends
             else None,
@@ -284,6 +304,26 @@ def _mixture_loss(router: Ways, name: str, smoothing: float) -> Callable:
             output.routing, output.blend_log_probs, label, smoothing
         )
     return lambda output, label: losses.cross_entropy(output.log_probs, label, smoothing)
+
+
+def _routed(chosen: Routing, gate_log_probs: tf.Tensor, experts: float) -> Routed:
+    """What evaluation did with examples of which nothing is dropped.
+
+    Args:
+      chosen: `[S, K]`.
+      gate_log_probs: `<float32>[S, E]`.
+      experts: how many answer an example.
+    """
+    num_experts = gate_log_probs.shape[1]
+    first = favourite(chosen)
+    weight = tf.exp(chosen.log_weights)[:, :, tf.newaxis]
+    asked = tf.cast(routing.slots_by_expert(chosen, num_experts), tf.float32)
+    return Routed(
+        gate_log_probs=gate_log_probs,
+        favourite=first,
+        load=routing.load_shares(chosen, first, num_experts, experts)[0],
+        importance=tf.reduce_sum(weight * asked, axis=1),
+    )
 
 
 def _judge(log_probs: tf.Tensor, target: tf.Tensor, smoothing: float = 0.0) -> Judgement:

@@ -27,8 +27,8 @@ from moe.evaluate.attribution import boost_counts
 from moe.train.averaging import make_average
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
-from moe.train.guard import FINE, OVERFLOW, NonFiniteError, all_finite, describe
-from moe.train.health import HealthWatch
+from moe.train.guard import FINE, OVERFLOW, Fault, NonFiniteError, all_finite, describe
+from moe.train.health import ALONE, NAMED, UNNAMED, HealthWatch
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
@@ -77,17 +77,19 @@ class StageRun:
         # A stage that its seconds end has steps without end.
         self._steps = stage.steps or np.iinfo(np.int64).max
         self._objective = make_objective(stage, context.mixture, config, context.groups)
-        # Elsewhere no gate learns to route.
-        self._watch = (
-            RoutingWatch(self._validation.examples.label, context.mixture.num_classes)
-            if stage.kind == "joint"
-            else None
-        )
-        self._health = (
-            HealthWatch(context.groups.names, context.groups.shares(self._validation.group))
-            if stage.kind == "joint"
-            else None
-        )
+        self._watch, self._health = None, None
+        if self._objective.routes:
+            groups, validation = context.groups, self._validation
+            self._watch = RoutingWatch(
+                validation.examples.label, validation.group, context.mixture.num_classes
+            )
+            together = NAMED if groups.named else UNNAMED
+            self._health = HealthWatch(
+                groups.names,
+                groups.shares(validation.group),
+                len(validation),
+                together if stage.kind == "joint" else ALONE,
+            )
         self._seed_key = randomness.seed_pair(config.train.seed, "stage", stage.name)
         models = context.mixture.parts()
         self._models = {part: models[part] for part in stage.parts}
@@ -155,7 +157,7 @@ class StageRun:
         saved_at, per_loop = time.monotonic(), 1
         if self._stage.start_counts and self._progress.step == 0:
             with contextlib.suppress(_CutShortError):
-                self._judge_epoch(0)
+                self._judge_epoch(0)  # of what nothing has been learned yet
         # Up to here everything is saved.
         self._agree()
         self._context.stop.check()
@@ -280,33 +282,48 @@ class StageRun:
         is_it = self._warm_up_seconds is not None and not self._context.meter.windows
         return self._context.profile_to if is_it else None
 
-    def _bear(self, number: int, what: str) -> None:
-        """Deals with step `number` of a loop, which changed nothing because of `what`.
+    def _bear(self, number: int, fault: Fault) -> None:
+        """Deals with step `number` of a loop, which changed nothing because of `fault`.
 
         Raises:
           UserError, NonFiniteError: see `_broken`; the step is not to be skipped.
         """
         progress, context = self._progress, self._context
-        where = f"stage {self._stage.name}, step {progress.step + number + 1}"
+        where = f"step {progress.step + number + 1}"
         give_up = self._in_a_row + 1 >= _MOST_IN_A_ROW
         if context.config.runtime.on_nonfinite != "skip" or give_up:
             again = f", as in {self._in_a_row} steps before" if self._in_a_row else ""
-            raise self._broken(f"{where}: {what}{again}")
+            raise self._broken(where, fault._replace(what=f"{fault.what}{again}"), number + 1)
         progress.skipped += 1
-        context.reporter.say(f"warning: {where}: {what}; the step is skipped")
+        said = f"{where}: {fault.what}; the step is skipped"
+        context.reporter.say(f"warning: stage {self._stage.name}, {said}")
         context.reporter.log(
             {"event": "skipped", "step": progress.total_steps + number + 1}
-            | {"stage": self._stage.name, "why": what}
+            | {"stage": self._stage.name, "part": fault.part, "why": fault.what}
         )
+        progress.note_fault(self._stage.name, self._epoch(), fault.part, said)
 
-    def _broken(self, what: str) -> UserError | NonFiniteError:
-        """The error about a number that is none: nothing computed from it may be saved."""
-        runtime = self._context.config.runtime
-        if runtime.on_nonfinite == "rollback":
-            return NonFiniteError(what)
+    def _broken(self, where: str, fault: Fault, steps: int = 0) -> UserError | NonFiniteError:
+        """The error about a number that is none: nothing computed from it may be saved.
+
+        Args:
+          where: in the stage.
+          fault: what it is about.
+          steps: where a step is at fault, how many were done since the progress was noted down.
+        """
+        context, progress = self._context, self._progress
+        what = f"stage {self._stage.name}, {where}: {fault.what}"
+        if context.config.runtime.on_nonfinite == "rollback":
+            return NonFiniteError(what, fault, self._epoch())
         advice = "lower --learning_rate, or try --on_nonfinite=rollback"
-        if self._context.policy == "mixed_float16":
+        if context.policy == "mixed_float16":
             advice = "use --precision=mixed_bfloat16 or float32"
+        elif steps and progress.total_steps + steps == 1:
+            advice = "nothing is learned yet: look for numbers in the data that are none, or huge"
+        context.reporter.log(
+            {"event": "nonfinite", "step": progress.total_steps + steps}
+            | {"stage": self._stage.name, "part": fault.part, "why": fault.what}
+        )
         return UserError(f"{what}; {advice}. The last checkpoint is from before that.")
 
     def _until_boundary(self) -> int:
@@ -385,17 +402,23 @@ class StageRun:
             text += f"{speed:,.0f} examples/s, "
         if self._context.policy == "mixed_float16":
             train["overflows"] = progress.overflows
-        improved = self._judge_epoch(epoch, text, train)
+        improved, validation = self._judge_epoch(epoch, text, train)
         progress.sums, progress.closed_at = [], progress.step
+        self._check_health(epoch, validation)
         return improved
 
-    def _judge_epoch(self, epoch: int, text: str = "", train: dict[str, Any] | None = None) -> bool:
-        """Validates, keeps the weights if they are the best so far, and says whether they are.
+    def _judge_epoch(
+        self, epoch: int, text: str = "", train: dict[str, Any] | None = None
+    ) -> tuple[bool, dict[str, Any]]:
+        """Validates, and keeps the weights if they are the best so far.
 
         Args:
           epoch: which one, from 1; 0: before the first.
           text: what is said of the training besides.
           train: what is logged of it.
+
+        Returns:
+          Whether they are, and the record of the validation split.
 
         Raises:
           _CutShortError: nothing is changed yet.
@@ -413,8 +436,7 @@ class StageRun:
             f"{self._stage.name} epoch {epoch}: {text}validation {validation['accuracy']:.4f} "
             f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
         )
-        self._check_health(epoch, validation)
-        return improved
+        return improved, validation
 
     def _position(self, epoch: int) -> dict[str, Any]:
         """What every record of an epoch begins with.
@@ -439,10 +461,9 @@ class StageRun:
         """
         progress = self._progress
         if not np.isfinite(validation["nll"]):
-            raise self._broken(
-                f"stage {self._stage.name}, after epoch {epoch}: the validation NLL is "
-                f"{validation['nll']}"
-            )
+            part = self._stage.parts[-1] if self._stage.kind == "part" else "mixture"
+            what = f"the validation NLL of {part} is {validation['nll']}"
+            raise self._broken(f"after epoch {epoch}", Fault(part, what))
         score = [-validation["nll"]]
         if self._context.config.train.monitor == "accuracy":
             score.insert(0, validation["accuracy"])  # the NLL decides between equals
@@ -461,10 +482,10 @@ class StageRun:
             "nll": float(judged.nll.astype(np.float64).mean()),
         }
         if self._watch:
-            record |= self._watch.look(judged.gate_log_probs)
+            record |= self._watch.look(judged.routed)
             if self._context.groups.named:
-                favourite = judged.gate_log_probs.argmax(axis=1)
-                record["gate_accuracy"] = float((favourite == self._validation.group).mean())
+                right = judged.routed.favourite == self._validation.group
+                record["gate_accuracy"] = float(right.mean())
         if judged.baseline_correct is not None:
             record |= boost_counts(judged.correct, judged.baseline_correct)
         return record
@@ -484,11 +505,11 @@ class StageRun:
         real = np.concatenate(weight) > 0
         if real.sum() != len(split):
             raise AssertionError(f"{real.sum()} of {len(split)} examples evaluated")
-        return Judgement(
-            *(
+        return tf.nest.map_structure(
+            lambda *column: (
                 None if column[0] is None else np.concatenate([c.numpy() for c in column])[real]
-                for column in zip(*parts, strict=True)
-            )
+            ),
+            *parts,
         )
 
     def _check_health(self, epoch: int, validation: dict[str, Any]) -> None:
@@ -499,15 +520,28 @@ class StageRun:
         """
         if self._health is None:
             return
-        for symptom in self._health.look(epoch, validation):
-            text = f"{self._stage.name} epoch {epoch}: {symptom}"
-            if self._context.config.runtime.on_unhealthy == "stop":
-                self.save()
-                raise UserError(f"{text} Saved as it is; --on_unhealthy=warn goes on.")
-            self._context.reporter.say(f"warning: {text}")
+        seen = self._health.look(epoch, validation, last=self._is_over())
+        if seen is None:
+            return
+        progress, where = self._progress, f"{self._stage.name} epoch {epoch}"
+        stops = self._context.config.runtime.on_unhealthy == "stop"
+        for symptom in seen:
+            if symptom.key in progress.symptoms:
+                continue
+            entry = progress.note(
+                self._stage.name, epoch, symptom.condition, symptom.expert, str(symptom)
+            )
             self._context.reporter.log(
-                {"event": "unhealthy", "step": self._progress.total_steps, "epoch": epoch}
-                | {"stage": self._stage.name, **symptom._asdict()}
+                {"event": "unhealthy", "step": progress.total_steps, **entry, "stops": stops}
+            )
+            if not stops:
+                self._context.reporter.say(f"warning: {where}: {symptom}")
+        progress.symptoms = [symptom.key for symptom in seen]
+        if seen and stops:
+            self.save()
+            raise UserError(
+                f"{where}: {' '.join(map(str, seen))} Stopped and saved for --on_unhealthy=stop; "
+                "the same command with --on_unhealthy=warn goes on."
             )
 
     # --- saving ---------------------------------------------------------------------------------
@@ -530,8 +564,8 @@ class StageRun:
         progress = self._progress
         for part, optimizer in self._optimizers.items():
             if not all_finite(optimizer.variables):
-                where = f"stage {self._stage.name}, step {progress.step}"
-                raise self._broken(f"{where}: the weights of {part} are not finite")
+                fault = Fault(part, f"the weights of {part} are not finite")
+                raise self._broken(f"step {progress.step}", fault)
         # A stage's end adds no step: the number of the next one's start must still be a new one.
         number = progress.total_steps + progress.stage
         if self._context.team.is_chief:

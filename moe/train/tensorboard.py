@@ -17,7 +17,7 @@ import tensorflow as tf
 from moe.errors import UserError
 
 _POSITION = frozenset({"step", "epoch", "seconds", "stage", "split"})
-_HEAT_MAP = "expert_by_class"
+_HEAT_MAPS = ("expert_by_class", "expert_by_group")
 _CELL = 16
 """Pixels of a cell of the heat map."""
 
@@ -83,7 +83,7 @@ class Board:
         return self._writers[split]
 
     def _put(self, summary: tf.compat.v1.Summary, tag: str, name: str, value: Any) -> None:
-        if name == _HEAT_MAP:
+        if name in _HEAT_MAPS:
             summary.value.add(tag=tag, image=_heat_map(np.asarray(value)))
         elif isinstance(value, list):
             for expert, number in zip(self._experts, value, strict=True):
@@ -93,7 +93,7 @@ class Board:
 
 
 def _heat_map(count: np.ndarray) -> tf.compat.v1.Summary.Image:
-    """`<int>[E, L]` as a picture: rows are experts, columns classes; white: all of that class."""
+    """`<int>[E, L]` as a picture: rows are experts, columns classes or groups; white: all of it."""
     share = count / np.maximum(count.sum(axis=0, keepdims=True), 1)
     grey = np.rint(255 * share).astype(np.uint8)
     pixels = grey.repeat(_CELL, axis=0).repeat(_CELL, axis=1)

@@ -17,11 +17,11 @@ _MOST_ROLLBACKS = 5
 """In one stage: its learning rate is a thirty-second by then."""
 
 
-def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+def train_stages(context: Context, stages: Sequence[Stage]) -> Progress:
     """Trains every stage that is not finished yet; the mixture then holds the best weights.
 
     Returns:
-      One record a stage: name, kind, parts, steps, epochs, best epoch, examples, seconds.
+      Where the run then stands: behind all stages, with a record of each, and what went wrong.
 
     Raises:
       StopTraining: a signal asked for it; everything is saved.
@@ -64,13 +64,20 @@ def train_stages(context: Context, stages: Sequence[Stage]) -> list[dict[str, An
         except NonFiniteError as error:
             saved, progress = _go_back(context, progress, str(error))
             forget_what_comes_again()
+            stage, fault = stages[progress.stage].name, error.fault
             context.reporter.log(
-                {"event": "rollback", "step": progress.total_steps}
-                | {"stage": stages[progress.stage].name, "rate": progress.rate}
+                {"event": "rollback", "step": progress.total_steps, "stage": stage}
+                | {"rate": progress.rate, "part": fault.part, "why": fault.what}
+            )
+            progress.note_fault(
+                stage,
+                error.epoch,
+                fault.part,
+                f"{fault.what}; back to a checkpoint, and on at half the learning rate",
             )
             continue
         run.finish()
-    return progress.finished
+    return progress
 
 
 def _go_back(context: Context, progress: Progress, why: str) -> tuple[Saved, Progress]:

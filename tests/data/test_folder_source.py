@@ -123,7 +123,7 @@ def test_a_new_class_gives_others_new_numbers_also_where_they_are_cached(tmp_pat
     assert set(folder_source(str(tmp_path)).test().label) == {2}
 
 
-def test_unreadable_files_are_skipped_and_counted_where_asked_for(tmp_path, capsys):
+def test_unreadable_files_are_skipped_and_named_where_asked_for(tmp_path, capsys):
     fill(tmp_path)
     for name in ("a.txt", "b.jpg"):
         (tmp_path / "bee" / name).write_text("no image")
@@ -135,6 +135,10 @@ def test_unreadable_files_are_skipped_and_counted_where_asked_for(tmp_path, caps
         said = capsys.readouterr().err
         assert "README.md: is skipped" in said
         assert sum(map(int, re.findall(r"(\d+) of \d+ files for \w+ are skipped", said))) == 2
+        for name in ("a.txt", "b.jpg"):
+            assert len(re.findall(rf"no images: .*bee/{name}[,.]", said)) == 1
+        assert "bee/0.png" not in said
+        assert all(part.group is None for part in examples)
 
 
 def _one_class(root):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from toy import TEST, toy_config, toy_source
+from toy import TEST, toy_config, toy_source, untrained_run
 
 from moe import run, workspace
 from moe.config import EvalConfig
@@ -134,6 +134,20 @@ def test_topk_is_never_silently_the_best_one_alone(copy_of, capsys):
     assert _evaluate(workdir, "soft")["top_k"] is None
     with pytest.raises(UserError, match=r"--top_k=2: is for --routing=topk, not soft"):
         _evaluate(workdir, top_k=2)
+
+
+def test_of_a_gate_with_a_bias_what_it_sends_is_judged(toy, tmp_path):
+    """The gate's own favourites are others, and nobody acts on them."""
+    workdir = untrained_run(tmp_path, routing="hard", balance_bias=0.5)
+    found = _evaluate(workdir, "hard", "oracle")
+    with np.load(workdir / "predictions-hard.npz") as stored:
+        sent, group = stored["expert"], stored["group"]
+        assert (stored["gate_probabilities"].argmax(axis=1) != sent).any()
+    right = int((sent == group).sum())
+    assert found["parts"]["gate"]["accuracy"] == pytest.approx(right / TEST)
+    assert np.trace(found["gate"]["confusion"]["count"]) == right
+    for under in found["routings"].values():  # an oracle has asked no gate
+        assert sum(row["count"] for row in under["attribution"] if row["gate"]) == right
 
 
 def test_experts_without_names_have_no_oracle_also_where_clusters_are_known(copy_of, monkeypatch):

@@ -275,7 +275,9 @@ def test_what_is_refused_leaves_no_folder_behind(toy, tmp_path):
 def test_weights_that_validate_as_nan_are_never_kept(toy, tmp_path):
     # One step an epoch: the training loss is still finite when the weights no longer are.
     config = toy_config(tmp_path, "baseline", batch_size=215, learning_rate=1e38)
-    with pytest.raises(UserError, match=r"stage baseline, after epoch 1: the validation NLL is"):
+    with pytest.raises(
+        UserError, match=r"stage baseline, after epoch 1: the validation NLL of baseline is"
+    ):
         run.train(config)
     assert not list((tmp_path / "checkpoints").glob("*.json"))
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()

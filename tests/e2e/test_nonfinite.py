@@ -68,6 +68,20 @@ def test_it_ends_the_run_and_names_stage_step_and_part(toy, tmp_path, poison):
         _assert_finite(tmp_path / "checkpoints")
 
 
+def test_a_rate_that_is_far_too_high_is_named_with_what_to_try(toy, tmp_path):
+    message = (
+        r"^stage joint, step \d+: \w+ of (baseline|gate|experts|mixture) is (nan|inf).*; "
+        r"lower --learning_rate, or try --on_nonfinite=rollback\."
+    )
+    with pytest.raises(UserError, match=message) as told:
+        run.train(toy_config(tmp_path, learning_rate=1e30))
+    (event,) = [record for record in _records(tmp_path) if record.get("event") == "nonfinite"]
+    assert (event["stage"], event["step"] > 1) == ("joint", True)
+    assert event["part"] in ("baseline", "gate", "experts", "mixture")
+    assert f"step {event['step']}: {event['why']}; lower" in str(told.value)
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_it_is_skipped_and_counted_also_by_a_run_that_is_continued(toy, tmp_path, poison):
     poison(7, times=99)
     flags = FLAGS | {"on_nonfinite": "skip"}
@@ -81,6 +95,9 @@ def test_it_is_skipped_and_counted_also_by_a_run_that_is_continued(toy, tmp_path
     (stage,) = results["stages"]
     assert stage["skipped"] == results["skipped"]
     events = [record for record in _records(tmp_path / "cut") if record.get("event") == "skipped"]
+    (entry,) = results["health"]  # once, however often it comes
+    assert (entry["condition"], entry["expert"]) == ("not finite", "baseline")
+    assert entry["epoch"] in (1, 2)
     assert [event["why"] for event in events] == [
         "the gradient of baseline is not finite"
     ] * results["skipped"]
@@ -111,6 +128,12 @@ def test_it_goes_back_to_the_last_checkpoint_at_half_the_rate(toy, tmp_path, poi
     assert (stage["rate"], stage["rollbacks"], results["rollbacks"]) == (0.5, 1, 1)
     (event,) = [record for record in _records(tmp_path) if "event" in record]
     assert (event["event"], event["rate"], event["step"] % 4) == ("rollback", 0.5, 0)
+    assert (event["part"], event["why"]) == ("baseline", "the gradient of baseline is not finite")
+    (entry,) = results["health"]
+    assert (entry["condition"], entry["stage"], entry["expert"]) == (
+        "not finite",
+        *["baseline"] * 2,
+    )
     steps = [r["step"] for r in _records(tmp_path) if r.get("split") == "train"]
     assert steps == [8, 16]
     _assert_finite(tmp_path / "best")

@@ -67,6 +67,16 @@ def test_files_are_answered_like_the_test_split(workdir, routing, tmp_path, monk
     assert not (workdir / "predicted.csv").exists()
 
 
+def test_files_that_are_no_images_are_skipped_where_asked_for(workdir, tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes((workdir.parent / "00.png").read_bytes())
+    (tmp_path / "b.png").write_text("no image")
+    flags = {"workdir": str(workdir), "predict": str(tmp_path / "*.png")}
+    flags["predict_to"] = str(tmp_path / "answers.csv")
+    assert use(EvalConfig(**flags, skip_unreadable=True)) == 0
+    assert [row["file"] for row in predicted(tmp_path / "answers.csv")] == [str(tmp_path / "a.png")]
+    assert f"skipped, no images: {tmp_path / 'b.png'}." in capsys.readouterr().err
+
+
 def test_the_terminal_shows_the_first_twenty(workdir, capsys):
     use(EvalConfig(workdir=str(workdir), predict=str(workdir.parent / "*.png")))
     lines = capsys.readouterr().out.splitlines()

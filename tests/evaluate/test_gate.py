@@ -7,22 +7,27 @@ from moe.evaluate.gate import HISTOGRAM_BINS, flipped_share, gate_report, routin
 
 # Four examples, two experts: favourites 0, 0, 1, 1.
 GATE = np.array([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8], [0.06, 0.94]])
+FAVOURITE = GATE.argmax(axis=1)
 
 
 def test_the_gate_against_known_groups():
-    confusion = gate_report(GATE, np.array([0, 1, 1, 2]), ("a", "b", "c"))["confusion"]
+    group, names = np.array([0, 1, 1, 2]), ("a", "b", "c")
+    confusion = gate_report(GATE, FAVOURITE, group, names)["confusion"]
     assert confusion == {"groups": ["a", "b", "c"], "count": [[1, 0], [1, 1], [0, 1]]}
+    # What a balance bias outbids is not preferred.
+    biased = gate_report(GATE, np.ones(4, int), group, names)["confusion"]
+    assert biased["count"] == [[0, 1], [0, 2], [0, 1]]
 
 
 @pytest.mark.parametrize(
     ("group", "names"), [([-1] * 4, ()), ([0, 0, -1, 1], ("a", "b")), ([0] * 4, ())]
 )
 def test_groups_that_are_not_known_have_no_confusion(group, names):
-    assert gate_report(GATE, np.array(group), names)["confusion"] is None
+    assert gate_report(GATE, FAVOURITE, np.array(group), names)["confusion"] is None
 
 
 def test_histograms_by_hand():
-    report = gate_report(GATE, np.full(4, -1), ())
+    report = gate_report(GATE, FAVOURITE, np.full(4, -1), ())
     for name, highest in (("confidence", 1), ("entropy", np.log(2))):
         edges, count = report[name]["edges"], report[name]["count"]
         assert (edges[0], edges[-1]) == (0, pytest.approx(highest))
@@ -35,15 +40,31 @@ def test_histograms_by_hand():
 
 
 def test_a_single_expert_has_histograms_too():
-    report = gate_report(np.ones((3, 1)), np.full(3, -1), ())
+    report = gate_report(np.ones((3, 1)), np.zeros(3, int), np.full(3, -1), ())
     assert report["entropy"]["count"][0] == 3
 
 
 def test_the_state_of_a_gate_by_hand():
-    state = routing_state(GATE[:, ::-1], np.array([0, 0, 2, 0]), num_classes=3)
+    state = routing_state(
+        GATE,
+        favourite=np.array([0, 0, 0, 1]),
+        load=np.array([[1, 0], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]]),
+        importance=GATE,
+        label=np.array([0, 0, 2, 0]),
+        group=np.array([0, 0, 0, -1]),
+        num_classes=3,
+    )
     entropies = [0, np.log(2), 0.5004024, 0.2269676]
+    mass = np.array([1.76, 2.24]) / 4
     assert state == {
-        "load": [0.75, 0.25],  # .5 and .5: the first of equals
+        "load": [0.625, 0.375],
+        "importance": pytest.approx(mass),
+        "effective_experts": pytest.approx(np.exp(-(mass * np.log(mass)).sum())),
+        "dead_experts": 0,
+        # n_ey / N log(N n_ey / n_e n_y)
+        "mutual_information": pytest.approx(
+            2 / 4 * np.log(8 / 9) + 1 / 4 * np.log(4 / 3) + 1 / 4 * np.log(4 / 3)
+        ),
         "entropy": pytest.approx(np.mean(entropies), abs=1e-6),
         "confidence": pytest.approx((1 + 0.5 + 0.8 + 0.94) / 4),
         "expert_by_class": [[2, 0, 1], [1, 0, 0]],

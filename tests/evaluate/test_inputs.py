@@ -159,3 +159,22 @@ def test_a_raw_table_that_does_not_fit_is_named(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         read_inputs(str(tmp_path / "a.csv"), (3,), TABLE)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_image_is_left_out_and_named_where_asked_for(tmp_path, capsys):
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).write_bytes(png(COLOUR))
+    (tmp_path / "b.png").write_text("no image")
+    with pytest.raises(
+        UserError, match=r"b\.png: is no image that can be read .*--skip_unreadable"
+    ):
+        read_inputs(str(tmp_path / "*"), (4, 6, 3))
+    inputs = read_inputs(str(tmp_path / "*"), (4, 6, 3), skip_unreadable=True)
+    assert inputs.names == [str(tmp_path / "a.png"), str(tmp_path / "c.png")]
+    np.testing.assert_array_equal(inputs.features, [COLOUR] * 2)
+    told = f"1 of 3 files are skipped, no images: {tmp_path / 'b.png'}."
+    assert told in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"none of .*b\.png is an image"):
+        read_inputs(str(tmp_path / "b.*"), (4, 6, 3), skip_unreadable=True)
+    with pytest.raises(UserError, match="--skip_unreadable: is for images"):
+        read_inputs(str(tmp_path / "*"), (4,), skip_unreadable=True)

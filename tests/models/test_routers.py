@@ -298,7 +298,7 @@ def test_every_expert_is_taken_up_to_its_capacity_and_who_is_left_gets_the_fallb
     np.testing.assert_allclose(probabilities(output.log_probs)[left], 1 / L, atol=1e-6)
 
 
-@pytest.mark.parametrize(("factor", "share"), [(0.25, 0.75), (3.0, 0.0)])
+@pytest.mark.parametrize(("factor", "share"), [(0.25, 0.75), (2.0, None), (3.0, 0.0)])
 def test_examples_that_nobody_takes_are_counted_as_dropped(mixtures, factor, share):
     objective = JointObjective(
         mixtures["expert choice"],
@@ -308,5 +308,9 @@ def test_examples_that_nobody_takes_are_counted_as_dropped(mixtures, factor, sha
     )
     outcome = objective.train(batch(), S)
     dropped = outcome.sums[objective.metric_names.index("dropped")] / S
-    assert dropped >= share  # 1 of 12 for each of 3 experts, or all for all
-    assert (dropped == 0) == (share == 0)
+    way = router("expert choice", capacity_factor=factor).train
+    taken = routing.asks_somebody(forward(mixtures["expert choice"], way).routing).numpy()
+    assert float(dropped) == pytest.approx((~taken.any(axis=1)).mean())
+    if share is not None:
+        assert dropped >= share  # 1 of 12 for each of 3 experts, or all for all
+        assert (dropped == 0) == (share == 0)

@@ -15,7 +15,7 @@ from moe.report.architecture_figure import architecture
 from moe.report.clock_figure import accuracy_by_clock
 from moe.report.curves import learning_curves
 from moe.report.drawing import png, style
-from moe.report.sheet import image_sheet
+from moe.report.sheet import image_sheets
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (60, 8, 8, 3)).astype(np.uint8)
 STAGES = ("baseline", "gate", "a first expert", "another one", "blend", "joint")
@@ -27,7 +27,7 @@ FIGURES = {
     "load": lambda e, r: routing_figures.load(e, "hard", r),
     "gate_confusion": lambda e, r: routing_figures.gate_confusion(e),
     "gate_histograms": lambda e, r: routing_figures.gate_histograms(e),
-    "images": lambda e, r: image_sheet(e, "hard", IMAGES),
+    "images": lambda e, r: image_sheets(e, "hard", IMAGES)[0],
     "attribution": lambda e, r: answer_figures.attribution(e, "hard"),
     "calibration": lambda e, r: answer_figures.calibration(e, "hard"),
     "confusion": lambda e, r: answer_figures.confusion(e, "hard"),
@@ -35,6 +35,7 @@ FIGURES = {
 SIZES = {
     "many experts": ({"experts": 20, "classes": 20, "long_names": True}, STAGES),
     "many classes": ({"experts": 3, "classes": 100, "named": False}, STAGES),
+    "many classes in groups": ({"experts": 20, "classes": 100}, STAGES),
 }
 
 
@@ -107,15 +108,75 @@ def test_what_does_not_apply_is_left_out():
     assert accuracy_by_clock(evaluation, RESULTS, []) is None
     older = [{"split": "validation", "stage": "joint", "accuracy": 0.5}]
     assert accuracy_by_clock(evaluation, RESULTS, older) is None
-    assert image_sheet(evaluation, "hard", np.zeros((60, 4), np.float32)) is None
+    assert image_sheets(evaluation, "hard", np.zeros((60, 4), np.float32)) == []
     for key in ("expert_by_class", "attribution", "extremes", "routing_metrics"):
         under[key] = None
     assert routing_figures.expert_by_class(evaluation, "hard") is None
     assert routing_figures.load(evaluation, "hard", []) is None
     assert answer_figures.attribution(evaluation, "hard") is None
-    assert image_sheet(evaluation, "hard", IMAGES) is None
+    assert image_sheets(evaluation, "hard", IMAGES) == []
     evaluation["architecture"]["parts"] = {"gate": {"parameters": 1, "macs": 1}}
     assert architecture(evaluation, None) is None
+
+
+def test_classes_of_a_group_stand_side_by_side_and_all_have_names():
+    evaluation = make_evaluation(experts=20, classes=100, size=400)
+    under = evaluation["routings"]["hard"]
+    with style():
+        picture = answer_figures.confusion(evaluation, "hard")
+        by_class = routing_figures.expert_by_class(evaluation, "hard").figure.axes[0]
+    (axes,) = picture.figure.axes
+    # Class n is of group n % 20: every fifth part of the rows is a group.
+    order = [n for group in range(20) for n in range(group, 100, 20)]
+    names = [evaluation["classes"][n] for n in order]
+    for found in (axes, by_class):
+        assert [text.get_text() for text in found.get_yticklabels()] == names
+    assert [text.get_text() for text in axes.get_xticklabels()] == evaluation["groups"]
+    np.testing.assert_allclose(axes.get_xticks(), np.arange(20) * 5 + 2)
+    count = np.array(under["confusion"])[np.ix_(order, order)]
+    share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
+    np.testing.assert_allclose(axes.images[0].get_array(), share)
+    assert len(axes.lines) == 2 * 19
+
+
+def test_whose_errors_a_confusion_shows_depends_on_the_groups():
+    with style():
+        for change, said in (
+            ({}, "may be the gate's"),
+            ({"groups": ["expert_0", "expert_1"]}, "which these experts were not told"),
+            ({"class_groups": None}, "Rows sum to 1."),
+        ):
+            reading = answer_figures.confusion(make_evaluation() | change, "hard").reading
+            assert said in reading
+            assert ("Lines" in reading) == ("class_groups" not in change)
+
+
+def test_the_load_that_is_due_is_that_of_the_group():
+    for named, label in ((True, "the share of its group"), (False, "an equal share")):
+        evaluation = make_evaluation(named=named)
+        with style():
+            figure = routing_figures.load(evaluation, "hard", make_records()).figure
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert label in labels
+        if named:
+            (due,) = figure.axes[0].collections
+            of_groups = np.sum(evaluation["gate"]["confusion"]["count"], axis=1) / 60
+            np.testing.assert_allclose([s[0][0] for s in due.get_segments()], of_groups)
+
+
+def test_combiners_look_at_the_example():
+    evaluation = make_evaluation()
+    with style():
+        picture = architecture(evaluation, RESULTS)
+        evaluation["architecture"]["blends"] = False
+        plain = architecture(evaluation, RESULTS)
+    assert "Each combiner looks at the example" in picture.alt
+    assert "combiner looks" not in plain.alt
+    # Into each of the two combiners: the expert, the baseline, and the example.
+    ends = [line.get_xydata()[-1].round(2).tolist() for line in picture.figure.axes[0].lines]
+    for height in (1.5, 2.5):
+        assert [3.95, height + 0.2] in ends
+        assert [3.95, height - 0.2] in ends
 
 
 def test_numbers_in_words():
@@ -182,5 +243,23 @@ def test_of_flips_is_spoken_where_they_are_drawn():
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_images_of_any_depth(depth):
     with style():
-        picture = image_sheet(make_evaluation(), "hard", IMAGES[..., :1].repeat(depth, axis=3))
-        assert png(picture.figure)
+        (sheet,) = image_sheets(make_evaluation(), "hard", IMAGES[..., :1].repeat(depth, axis=3))
+        assert png(sheet.figure)
+
+
+def test_every_expert_with_an_image_has_a_row():
+    evaluation = make_evaluation(experts=20, classes=20)
+    extremes = evaluation["routings"]["hard"]["extremes"]
+    full = next(found for found in extremes if found["least"])
+    extremes[:] = [full] * 20
+    extremes[3] = {"most": full["most"][:1], "least": []}
+    extremes[4] = {"most": [], "least": []}
+    with style():
+        sheets = image_sheets(evaluation, "hard", IMAGES)
+    assert [sheet.name for sheet in sheets] == ["images", "images_2", "images_3", "images_4"]
+    said = " ".join(text.get_text() for s in sheets for text in s.figure.axes[0].texts)
+    for e in range(20):
+        kinds = [kind for kind in ("most", "least") if f"expert {e}:\n{kind} confident" in said]
+        assert kinds == {3: ["most"], 4: []}.get(e, ["most", "least"]), e
+    assert "Nothing is sent to expert 4." in sheets[0].alt
+    assert "sheet 2 of 4" in sheets[1].figure.get_suptitle()

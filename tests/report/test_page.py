@@ -74,6 +74,13 @@ def test_a_report_holds_everything_in_one_file(tmp_path):
     assert {link["href"].removeprefix("#") for link in content.all("a")} == targets
 
 
+def test_what_went_wrong_is_a_table():
+    said = " ".join(Reader(page(make_evaluation(), RESULTS, [])).said.split())
+    assert "dead expert expert 1 joint 2 dead expert: expert 1 has 0.00% of the say" in said
+    for results in (None, RESULTS | {"health": []}):
+        assert "Health" not in Reader(page(make_evaluation(), results, [])).said
+
+
 def test_it_says_where_it_comes_from(tmp_path):
     said = " ".join(Reader(page(make_evaluation(), RESULTS, [])).said.split())
     for fact in (

@@ -116,11 +116,19 @@ def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
 
 
+def test_what_went_wrong_is_told_by_seed():
+    finding = {"stage": "joint", "epoch": 3, "message": "collapse: a has it all. Try less."}
+    sick = _run(1, 0.5) | {"health": [{**finding, "condition": "collapse", "expert": "a"}]}
+    page = results_page({"run": [_run(0, 0.5), sick]})
+    assert page.count("health") == 1
+    assert "  - seed 1, health, joint epoch 3: collapse: a has it all. Try less.\n" in page
+
+
 def test_seeds_become_one_row_with_their_spread():
     # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
     page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})
     assert "| toy-joint | joint | soft | 2 | 71.00 ± 1.41 |" in page
-    assert "| 3.0 ± 0.0 P | 2.0 ± 0.0 min |" in page
+    assert "| 3.0 ± 0.0 P | - | 2.0 ± 0.0 min |" in page
     assert "made up" in page
     assert "best epochs on validation: gate 3 of 5, 3 of 5; blend 0 of 2, 0 of 2 (the even" in page
 
@@ -128,10 +136,10 @@ def test_seeds_become_one_row_with_their_spread():
 @pytest.mark.parametrize(
     ("macs", "seconds", "cells"),
     [
-        (7.2e14, 6624, "720.0 T | 110.4 min"),
-        (1e12, 60, "1.0 T | 1.0 min"),
-        (2.5e9, 59.94, "2.5 G | 59.9 s"),
-        (12, 0.25, "12.0 | 0.2 s"),
+        (7.2e14, 6624, "720.0 T | - | 110.4 min"),
+        (1e12, 60, "1.0 T | - | 1.0 min"),
+        (2.5e9, 59.94, "2.5 G | - | 59.9 s"),
+        (12, 0.25, "12.0 | - | 0.2 s"),
     ],
 )
 def test_units_fit_the_size_of_the_run(macs, seconds, cells):

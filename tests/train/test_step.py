@@ -207,7 +207,7 @@ def test_a_gradient_that_is_not_finite_is_its_parts_fault():
     *sums, fault = tf.function(step)(_batch(), tf.constant(0, tf.int64)).numpy()
     assert np.isfinite(sums).all()
     text = describe(fault, sums, objective.metric_names, list(optimizers))
-    assert text == "the gradient of expert_1 is not finite"
+    assert text == ("expert_1", "the gradient of expert_1 is not finite")
     after = [v.numpy() for o in optimizers.values() for v in (*o.variables, *o.state())]
     for found, expected in zip(after, before, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -450,6 +450,34 @@ def test_sums_become_means_and_lists():
         "left": [0.5, 0.25],
     }
     assert per_example(("loss", "examples"), [0.0, 0.0]) == {"loss": 0}
+
+
+@pytest.mark.parametrize("kind", ["hard", "topk"])
+def test_what_is_counted_of_a_gate_with_a_bias_is_the_choice_that_is_carried_out(kind):
+    mixture, batch = _mixture(balanced=True), _batch()
+    mixture.balance_bias.assign([0.0, 1.5])  # outbids any gate
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0)
+    objective = JointObjective(mixture, make_router(kind, 1, balanced=True), weights, named=True)
+    routed = objective.evaluate(batch).routed
+    assert 0 in routed.gate_log_probs.numpy().argmax(axis=1)
+    assert set(routed.favourite.numpy()) == {1}
+    assert routed.load.numpy().tolist() == routed.importance.numpy().tolist() == [[0, 1]] * S
+    sums = objective.train(batch, S).sums.numpy()
+    means = per_example(objective.metric_names, sums.tolist())
+    assert means["gate_accuracy"] == pytest.approx(np.mean(batch.group == 1))
+
+
+def test_second_choices_have_a_load_and_an_importance():
+    mixture = _mixture()
+    weights = LossConfig("likelihood", 1.0, 0.5, 0.5, 0.0)
+    for name in ("topk", "soft"):
+        routed = JointObjective(mixture, make_router(name, 2), weights, named=True)
+        routed = routed.evaluate(_batch()).routed
+        gate = np.exp(routed.gate_log_probs.numpy())
+        np.testing.assert_allclose(routed.importance, gate, atol=1e-6)
+        # With K = E everybody answers: what is asked for is the favourite.
+        expected = np.eye(E)[gate.argmax(axis=1)]
+        np.testing.assert_array_equal(routed.load, expected)
 
 
 def test_joint_training_counts_the_load_before_and_after_capacity():

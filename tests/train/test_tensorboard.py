@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from moe.errors import UserError
 from moe.train.progress import Reporter
+from moe.train.routing_watch import Routed, RoutingWatch
 from moe.train.tensorboard import Board
 
 EXPERTS = ("cats", "dogs")
@@ -65,6 +66,32 @@ def test_the_heat_map_is_an_image(tmp_path):
     assert pixels.shape == (image.height, image.width) == (32, 48)
     # Of class 0 three quarters, of class 1 there is nothing, of class 2 all.
     np.testing.assert_array_equal(pixels[::16, ::16], [[191, 0, 255], [64, 0, 0]])
+    board.close()
+
+
+def test_a_mixture_is_followed_while_it_trains(tmp_path):
+    """From what the gate says to the charts: how many experts are used, and for what."""
+    gate = np.log([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.9, 0.1]]).astype(np.float32)
+    sent = np.eye(2, dtype=np.float32)[[0, 0, 1, 0]]
+    routed = Routed(gate, np.array([0, 0, 1, 0], np.int32), sent, np.exp(gate))
+    label, group = np.array([0, 1, 2, 0]), np.array([0, 1, 1, 0])
+    found = RoutingWatch(label, group, num_classes=3).look(routed)
+    board = Board(tmp_path, EXPERTS)
+    board.add({key: VALIDATION[key] for key in ("step", "epoch", "stage", "split")} | found)
+    scalars = _scalars(tmp_path / "validation")
+    # The mean gate is (.75, .25); who answers tells label 2 from the others.
+    used = np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    told = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    for name, value in (
+        ("effective_experts", used),
+        ("mutual_information", told),
+        ("dead_experts", 0),
+        ("importance/dogs", 0.25),
+    ):
+        assert scalars[f"joint/{name}"] == [(8, pytest.approx(value, rel=1e-5))]
+    (image,) = _read(tmp_path / "validation").Images("joint/expert_by_group")
+    pixels = tf.io.decode_png(image.encoded_image_string).numpy()[..., 0]
+    np.testing.assert_array_equal(pixels[::16, ::16], [[255, 128], [0, 128]])
     board.close()
 
 
