@@ -151,7 +151,7 @@ _COMPANIONS = [
     *(("trunk", "gate_backbone", "mlp-8-4"), ("trunk", "expert_backbone", "mlp-8-4")),
     *(("data_dir", "dataset", "tiny"), ("groups_from", "groups", "auto:2")),
     *(("skip_stages", "init_from", "run"), ("skip_stages", "mode", "staged")),
-    *(("predict_to", "predict", "table.csv"), ("results", "mode", "compare")),
+    *(("predict_to", "predict", "table.csv"),),
     ("skip_stages", "groups", "halves.json"),
 ]
 """A flag, and another with its value that it needs."""
@@ -207,7 +207,8 @@ def command_line(rng: random.Random) -> tuple[str, list[str]]:
         if is_wild and rng.random() < 0.4:
             given[name] = rng.choice(_WILD)
     if rng.random() < 0.8:  # what only goes with something else mostly has it
-        given |= {name: value for flag, name, value in _COMPANIONS if flag in given}
+        fit = [each for each in _COMPANIONS if each[0] in given and each[1] in values]
+        given |= {name: value for _, name, value in fit}
     flags = [f"--{name}={value}" for name, value in given.items()]
     if is_wild and rng.random() < 0.2:
         flags.insert(
