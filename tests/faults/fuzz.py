@@ -139,6 +139,7 @@ _EVALUATION = {
     "tta": ["none", "flip"],
     "report": ["false", "true"],
     "export": ["true"],
+    "skip_unreadable": ["true"],
     "predict_to": ["answers.csv", "gone/answers.csv", "run/answers.csv", "photos"],
     "predict": ["table.csv", "photos/a/*.png"],
     "compare": ["run,run"],
