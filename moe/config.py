@@ -52,6 +52,7 @@ _TEMPERATURES = (1e-6, 1e6)
 """Of the gate: its logits divided by one of these stay finite, and apart, in float32."""
 _LARGEST = 2**31 - 1
 _MOST_REPLICAS = 16
+_LONGEST_WINDOW = 3_600
 """On a CPU: each holds all weights and gets threads of its own, and nothing becomes faster."""
 
 
@@ -265,7 +266,8 @@ class BenchmarkConfig:
             _one_of("suite", name, SUITES)
         if self.rounds < 7:
             _fail("rounds", self.rounds, "at least 7")
-        _positive("window_seconds", self.window_seconds)
+        if not 0 < self.window_seconds <= _LONGEST_WINDOW:
+            _fail("window_seconds", self.window_seconds, f"above 0 and at most {_LONGEST_WINDOW}")
         if os.environ.get("TF_CONFIG"):
             raise UserError("TF_CONFIG: --mode=benchmark measures one device; unset it.")
         runtime, routing = self.run.runtime, self.run.model.routing

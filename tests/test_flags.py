@@ -224,7 +224,7 @@ def test_a_benchmark_has_options_of_its_own():
     [
         ("--suite=all", "--suite=all: must be one of figures"),
         ("--rounds=6", "--rounds=6: must be at least 7"),
-        ("--window_seconds=0", "--window_seconds=0.0: must be greater than 0"),
+        ("--window_seconds=0", "--window_seconds=0.0: must be above 0"),
         ("--routing=topk", "--routing=topk: must be soft or hard"),
         ("--routing=expert_choice", "--routing=expert_choice: must be soft or hard"),
         ("--cpu_replicas=2", "measures one device"),

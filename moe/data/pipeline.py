@@ -131,7 +131,8 @@ def replica_batches(
 def evaluation_batches(split: Split, batch_size: int) -> Iterable[Batch]:
     """Every example once, in order; the last batch padded with weight 0 to the same shape.
 
-    All examples count the same, however they are weighted in training.
+    A batch is at most the whole split. All examples count the same, however they are weighted in
+    training.
     """
     size = len(split)
     batch_size = min(batch_size, size)

@@ -67,7 +67,7 @@ class CheckpointStore:
           UserError: there were checkpoints, and every one is damaged or gone; or the folder is a
             link.
         """
-        self._refuse_link()
+        self._refuse_foreign()
         numbers = self._numbers()
         for number in numbers:
             try:
@@ -88,7 +88,7 @@ class CheckpointStore:
 
     def sweep(self) -> None:
         """Removes what a killed save left behind, and nothing that no save has written."""
-        self._refuse_link()
+        self._refuse_foreign()
         _remove(self._directory / _ASIDE)
         if not self._directory.is_dir():
             return
@@ -104,7 +104,7 @@ class CheckpointStore:
         Raises:
           UserError: the disk does not take it.
         """
-        self._refuse_link()
+        self._refuse_foreign()
         name = f"ckpt-{number}"
         aside = self._directory / _ASIDE
         try:
@@ -199,12 +199,14 @@ class CheckpointStore:
         there = self._directory.glob(f"ckpt-{number}.*")
         return [path for path in there if _FILE.fullmatch(path.name)]
 
-    def _refuse_link(self) -> None:
+    def _refuse_foreign(self) -> None:
         if self._directory.is_symlink():
             raise UserError(
                 f"{self._directory}: is a link, and checkpoints outside of the workdir are not "
                 "trusted; put the folder itself there."
             )
+        if self._directory.exists() and not self._directory.is_dir():
+            raise UserError(f"{self._directory}: is a file where checkpoints go; move it away.")
 
     def _verify(self, number: int) -> Saved:
         """Checks a checkpoint against its manifest.

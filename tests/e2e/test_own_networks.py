@@ -79,12 +79,15 @@ def test_the_mixture_of_the_guide_works_as_it_is_written():
     """Runs the snippets of "In a Keras model of yours"."""
     page = (pathlib.Path(__file__).parents[2] / "docs" / "library.md").read_text(encoding="utf-8")
     section = re.search(r"## In a Keras model of yours\n(.*?)\n## ", page, re.DOTALL)[1]
-    first, second = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    called, routed, forward = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     shape = (32, 32, 3)
     parts = {name: backbones.build("mlp-4", shape, 10) for name in ("a", "b", "baseline")}
     parts |= {f"combiner_{name}": backbones.build("mlp-4", shape, 10) for name in "ab"}
     names = parts | {"gate": backbones.build("mlp-4", shape, 2), "label": np.arange(5) % 2}
     names["images"] = np.zeros([5, *shape], np.uint8)
-    exec(first + second, names)
+    exec(called + forward, names)
     np.testing.assert_allclose(tf.reduce_sum(names["probabilities"], axis=1), 1, atol=1e-5)
     assert names["output"].routing.expert_index.shape == (5, 1)
+    names |= {name: backbones.build("mlp-4", shape, 10) for name in "abc"}
+    names["gate"] = backbones.build("mlp-4", shape, 6)  # two outputs an expert
+    exec(routed, names)

@@ -4,11 +4,13 @@
 
 Each flip must be detected, so that the checkpoint before is taken, or must change nothing: neither
 a value nor the position. A few of them are given to `train.py`, which must go on and end in the
-same weights.
+same weights; every other one of these goes on at another interval, is killed after its next save
+and finds the newest checkpoint flipped again.
 """
 
 from __future__ import annotations
 
+import os
 import pathlib
 import random
 import re
@@ -22,6 +24,8 @@ from typing import Any
 from tests.faults import record, runs, warm
 
 _PATIENCE = 300
+_OTHER_INTERVALS = (10, 6, 2)
+"""After one of `runs.CHECKPOINT_STEPS`: the next number is above or below that of a damaged one."""
 _RESUMED = 3
 """Flips, of each hundred, with which a run is really continued."""
 
@@ -34,6 +38,37 @@ def _begin(folder: pathlib.Path) -> None:
         time.sleep(0.001)
     child.send(signal.SIGKILL)
     child.wait(_PATIENCE)
+
+
+def _die_after_a_save() -> None:
+    """In a child: it ends as soon as its first save is complete."""
+    from moe.train.checkpoint import CheckpointStore
+
+    save = CheckpointStore.save
+
+    def save_and_die(*args) -> None:
+        save(*args)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    CheckpointStore.save = save_and_die
+
+
+def _flip_the_next(rng: random.Random, folder: pathlib.Path, interval: int) -> str:
+    """Continues `folder / "flipped"` at an interval, to its next save, and flips a bit of it.
+
+    What is older than the checkpoint that was saved last must then be whole, one at least.
+
+    Returns:
+      The file and the byte.
+    """
+    checkpoints = folder / "flipped" / "checkpoints"
+    flags = [*runs.flags(folder, "flipped"), f"--checkpoint_steps={interval}"]
+    warm.run(flags, folder / "notes" / "flipped", before=_die_after_a_save)
+    newest = max(checkpoints.glob("ckpt-*.json"), key=lambda path: path.stat().st_mtime_ns).stem
+    path = checkpoints / f"{newest}.data-00000-of-00001"
+    byte = rng.randrange(path.stat().st_size)
+    flip(path, byte, rng.randrange(8))
+    return f"{path.name}, byte {byte}"
 
 
 def draw(rng: random.Random, folder: pathlib.Path) -> tuple[str, int, int]:
@@ -94,17 +129,21 @@ def main() -> int:
     faults = [text for text in found if text not in ("detected", "harmless")]
     calm = warm.run(runs.flags(folder, "calm"), folder / "notes" / "calm")
     resumed = max(1, _RESUMED * options.count // 100)
-    for name, byte, bit in flips[:resumed]:
+    for number, (name, byte, bit) in enumerate(flips[:resumed]):
         workdir = folder / "flipped"
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(folder / "cut", workdir)
         flip(workdir / "checkpoints" / name, byte, bit)
+        begun = f"{name}, byte {byte}"
+        if number % 2 == 0:
+            interval = _OTHER_INTERVALS[number // 2 % len(_OTHER_INTERVALS)]
+            begun += f", and then {_flip_the_next(rng, folder, interval)}"
         ended = warm.run(runs.flags(folder, "flipped"), folder / "notes" / "flipped")
         if ended.code or not re.search(r"continuing from step [1-9]", ended.err):
-            faults.append(f"{name}, byte {byte}: exit code {ended.code}: {ended.err[-300:]}")
+            faults.append(f"{begun}: exit code {ended.code}: {ended.err[-300:]}")
             continue
         wrong = warm.ask(lambda: runs.differences(folder / "calm", folder / "flipped"))
-        faults += [f"{name}, byte {byte}: the run ends in other {what}" for what in wrong]
+        faults += [f"{begun}: the run ends in other {what}" for what in wrong]
     summary = {
         "flips": len(flips),
         "detected": found.count("detected"),

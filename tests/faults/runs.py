@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import json
+import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from tests.faults import warm
+
+_SECONDS = 20
 CHECKPOINT_STEPS = 4
 FLAGS = [
     *("--mode=separate", "--dataset=digits", "--expert_head=full", "--noreport", "--notensorboard"),
@@ -26,6 +33,48 @@ def flags(folder: pathlib.Path, workdir: str) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         groups.write_text(json.dumps(GROUPS))
     return [*FLAGS, f"--groups={groups}", f"--workdir={folder / workdir}"]
+
+
+def is_too_long(ended: warm.Ended) -> bool:
+    """Whether a command line that is to be short hung.
+
+    It may take 20 seconds by the clock. Where others use the machine, too (the load average of the
+    last minute, with the program's own share, is not below the number of cores), the clock says
+    little, and the program may compute for 20 seconds, all its threads together.
+    """
+    is_calm = os.getloadavg()[0] < (os.cpu_count() or 1)
+    return (ended.seconds if is_calm else ended.cpu_seconds) > _SECONDS
+
+
+def digests(folder: pathlib.Path) -> dict[str, str]:
+    """What every file below `folder` holds; the lock of a run is none of its content."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in folder.rglob("*")
+        if not path.name.endswith(".lock")
+    }
+
+
+def prepare_tiny_set(root: pathlib.Path) -> None:
+    """Writes a set of images called `tiny` into `root`, as TFDS does, in a process of its own."""
+
+    def prepare() -> None:
+        import tensorflow_datasets as tfds
+        import tfds_sets
+
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
+        drawn = [(image, number % 3) for number, image in enumerate(images)]
+        splits = {"train": drawn, "test": drawn[:20]}
+        image = tfds.features.Image(shape=(8, 8, 3))
+        tfds.disable_progress_bar()
+        with contextlib.redirect_stdout(io.StringIO()):
+            tfds_sets.prepare(root, "tiny", splits, classes="abc", image=image)
+
+    root.mkdir(parents=True)
+    warm.ask(prepare)
 
 
 def leftovers(workdir: pathlib.Path) -> list[str]:

@@ -11,8 +11,9 @@ import sys
 import pytest
 import tensorflow as tf
 
+from flags.define import eval_flags, train_flags
 from moe.train.checkpoint import CheckpointStore
-from tests.faults import byte_flips, record
+from tests.faults import byte_flips, fuzz, record
 from tests.faults.fuzz import command_line
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -77,6 +78,17 @@ def test_command_lines_are_of_both_kinds():
     lines = [command_line(rng) for _ in range(500)]
     assert len({str(line) for line in lines}) > 450
     assert {program for program, _ in lines} == {"train", "eval"}
+
+
+@pytest.mark.parametrize(("program", "defined"), [("train", train_flags), ("eval", eval_flags)])
+def test_every_flag_is_given_to_a_program_or_has_a_reason(program, defined):
+    fuzzed = fuzz.given_flags(program)
+    assert {*defined()} - {"flagfile", "undefok"} == fuzzed | (fuzz.NOT_GIVEN.keys() & {*defined()})
+    assert not fuzzed & fuzz.NOT_GIVEN.keys()
+    rng = random.Random(0)
+    lines = [flags for each, flags in (command_line(rng) for _ in range(3_000)) if each == program]
+    given = {flag.partition("=")[0].removeprefix("--") for flags in lines for flag in flags}
+    assert fuzzed <= given
 
 
 def test_the_page_shows_what_was_found():

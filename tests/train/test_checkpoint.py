@@ -120,6 +120,14 @@ def test_a_manifest_that_is_none(store, tmp_path, content):
     assert store.newest().number == 2
 
 
+def test_a_file_is_no_folder_of_checkpoints(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    store = CheckpointStore(tmp_path / "checkpoints")
+    for use in (store.newest, store.sweep, lambda: store.save(1, _variables(1), {})):
+        with pytest.raises(UserError, match="checkpoints: is a file"):
+            use()
+
+
 def test_a_manifest_is_no_link(store, tmp_path):
     (tmp_path / "ckpt-3.json").rename(tmp_path / "elsewhere")
     (tmp_path / "ckpt-3.json").symlink_to(tmp_path / "elsewhere")
