@@ -95,6 +95,12 @@ def test_a_mixture_is_rebuilt_from_its_configuration(kind):
     np.testing.assert_allclose(again(IMAGES), mixture(IMAGES), atol=1e-6)
 
 
+def test_what_is_known_of_the_inputs_comes_before_the_first_call():
+    mixture = moe.MixtureOfExperts(gate=network(2), experts=[network(3), network(3)], num_classes=3)
+    mixture.fit_inputs(IMAGES)
+    np.testing.assert_allclose(mixture.standardize(IMAGES).numpy().std(), 1, atol=0.01)
+
+
 def test_a_mixture_rebuilt_in_half_precision_computes_in_it():
     mixture = make_mixture(**WITHOUT_BASELINE, dtype="mixed_bfloat16")
     again = moe.MixtureOfExperts.from_config(mixture.get_config())

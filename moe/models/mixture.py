@@ -133,6 +133,8 @@ class MixtureOfExperts(keras.Model):
 
         The standardisation, and the whitening filters if there are any.
         """
+        if not self.standardize.built:
+            self.standardize.build((None, *features.shape[1:]))
         self.standardize.fit(features)
         if self._whitening is not None:
             self._whitening.fit(self.standardize.exact(sample(features)).numpy())
