@@ -13,8 +13,8 @@ from moe.data.source import Examples, Source
 from moe.errors import UserError
 from moe.files import is_there, read_own_json
 
-_RESERVED = frozenset({"baseline", "gate", "blend", "joint"})
-"""Names of stages that are no experts."""
+_RESERVED = ("baseline", "blend", "gate", "joint", "trunk", "expert_N", "combiner_N")
+"""Names of stages that are no experts, and of parts by their number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +118,11 @@ def _partition(groups: Mapping[str, Sequence[str]], classes: Sequence[str], orig
     for number, (group, members) in enumerate(groups.items()):
         if not members:
             raise UserError(f"{origin}: group {group!r} has no class.")
-        if not re.fullmatch(r"\w[\w .-]*", group) or group in _RESERVED:
+        as_part = re.sub(r"^(expert|combiner)_\d+$", r"\1_N", group)
+        if not re.fullmatch(r"\w[\w .-]*", group) or as_part in _RESERVED:
             raise UserError(
                 f"{origin}: {group!r} cannot name a group; use letters, digits, space, '.', '-', "
-                f"'_', and none of {', '.join(sorted(_RESERVED))}."
+                f"'_', and none of {', '.join(_RESERVED)}."
             )
         for name in members:
             if name not in classes:
@@ -130,7 +131,7 @@ def _partition(groups: Mapping[str, Sequence[str]], classes: Sequence[str], orig
                     f"({', '.join(classes)})."
                 )
             if name in group_of:
-                raise UserError(f"{origin}: class {name!r} stands in more than one group.")
+                raise UserError(f"{origin}: class {name!r} stands there more than once.")
             group_of[name] = number
     missing = [name for name in classes if name not in group_of]
     if missing:

@@ -88,9 +88,11 @@ def test_a_partition_wins_over_the_examples_own_groups(tmp_path):
     [
         ({"a": ["ant", "bee"], "b": ["cat", "wolf"]}, r"'b' names 'wolf'.*\(ant, bee, cat, dog\)"),
         ({"a": ["ant"], "b": ["cat"]}, r"no group holds 'bee', 'dog'"),
-        ({"a": ["ant", "bee"], "b": ["bee", "cat", "dog"]}, r"'bee' stands in more than one"),
-        ({"a": ["ant", "ant", "bee", "cat", "dog"]}, r"'ant' stands in more than one"),
+        ({"a": ["ant", "bee"], "b": ["bee", "cat", "dog"]}, r"'bee' stands there more than once"),
+        ({"a": ["ant", "ant", "bee", "cat", "dog"]}, r"'ant' stands there more than once"),
         ({"a": list(CLASSES), "b": []}, r"group 'b' has no class"),
+        ({"expert_1": list(CLASSES)}, r"'expert_1' cannot name a group; .*expert_N"),
+        ({"gate": list(CLASSES)}, r"'gate' cannot name a group"),
         ({}, r"no group holds 'ant', 'bee', 'cat', 'dog'"),
         ([["ant"]], r"must look like"),
         ({"a": "ant"}, r"must look like"),

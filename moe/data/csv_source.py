@@ -266,6 +266,14 @@ def _labels(asked: _Asked, file: _File) -> list[str]:
             f"{file.path}: {word!r} in column {asked.label!r} ({texts.count(word)} rows) is taken "
             "for a class; delete those rows if it says that the class is not known."
         )
+    spelt: dict[float, str] = {}
+    for word in filter(is_number, sorted(set(texts))):
+        other = spelt.setdefault(float(word), word)
+        if other != word:
+            warn(
+                f"{file.path}: {other!r} and {word!r} in column {asked.label!r} are taken for two "
+                "classes; spell them alike if they are one."
+            )
     return texts
 
 

@@ -33,9 +33,9 @@ def test_every_two_values_meet_in_the_cover():
     assert len(cover()) <= 20 < len(every)
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_every_pair_trains(part):
-    assert " 0 faults" in _walk("--cover=pairs", f"--part={part}", "--parts=4")
+    assert " 0 faults" in _walk("--cover=pairs", f"--part={part}", "--parts=2")
 
 
 @pytest.mark.slow

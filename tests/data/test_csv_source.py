@@ -58,6 +58,12 @@ def test_a_label_that_may_say_nothing_is_a_class_with_a_warning(tmp_path, capsys
     assert "'NA' in column 'species' (10 rows) is taken for a class" in capsys.readouterr().err
 
 
+def test_one_number_in_two_spellings_is_warned_of(tmp_path, capsys):
+    lines = ["x,y", *(f"{n},{('1', '1.0', '2')[n % 3]}" for n in range(30))]
+    assert csv_source(f"{write(tmp_path, lines)}?label=y").classes == ("1", "1.0", "2")
+    assert "'1' and '1.0' in column 'y' are taken for two classes" in capsys.readouterr().err
+
+
 def test_everything_is_learned_from_the_given_rows_alone(tmp_path):
     train, test = held_out()
     rows = [line.split(",") for line in ROWS]

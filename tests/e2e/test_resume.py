@@ -89,11 +89,9 @@ def _crash(monkeypatch, config, loop: int) -> None:
 @pytest.mark.parametrize(
     ("mode", "flags", "loop"),
     [
-        (
-            "joint",
-            {"routing": "soft", "expert_backbone": "tiny"},
-            4,
-        ),  # in the middle of the first epoch
+        pytest.param(  # in the middle of the first epoch
+            *("joint", {"routing": "soft", "expert_backbone": "tiny"}, 4), marks=pytest.mark.slow
+        ),
         (  # of the second; a trunk whose first layer is frozen, and two views of an image
             "joint",
             {"routing": "hard", "schedule": "cosine", "trunk": 1, "whiten": True, "tta": "flip"}
