@@ -257,7 +257,7 @@ class BenchmarkConfig:
     run: Config = dataclasses.field(default_factory=lambda: Config(mode="benchmark"))
     suite: tuple[str, ...] = ()
     sweep: tuple[str, ...] = ()
-    rounds: int = 15
+    rounds: int = 41
     window_seconds: float = 0.4
 
     def __post_init__(self) -> None:
