@@ -90,6 +90,8 @@ def open_trained(
     mixture = build_mixture(config, groups, shape, len(classes), policy)
     parts = restore_best(mixture, workdir)
     mixture.mirrors = (tta or config.model.tta) == "flip"
+    if mixture.mirrors and len(shape) != 3:
+        raise UserError(f"--tta={tta}: is for images, and the run in {workdir} has none.")
     return Trained(config, classes, groups, shape, table, policy, mixture, parts)
 
 

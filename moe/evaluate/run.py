@@ -55,6 +55,8 @@ def evaluate(config: EvalConfig) -> int:
     wants_report = report_wanted(config.report)
     stored = _open_run(workdir, config)
     run = stored.config
+    if config.tta is not None:
+        run = dataclasses.replace(run, model=dataclasses.replace(run.model, tta=config.tta))
     strategy = choose_device(run.runtime)
     policy = choose_precision(config.precision or stored.precision).policy
     workspace = open_workspace(run, stored.groups)
@@ -62,7 +64,7 @@ def evaluate(config: EvalConfig) -> int:
     workspace.check_groups(stored.groups)
     mixture = workspace.build(strategy, policy)
     parts = restore_best(mixture, workdir)
-    tta = config.tta or workspace.config.model.tta
+    tta = workspace.config.model.tta
     mixture.mirrors = tta == "flip"
     names, top_k = asked_routings(config, workspace, mixture, parts)
     split = workspace.open_test() if config.eval_split == "test" else workspace.validation
