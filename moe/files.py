@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -82,10 +83,25 @@ def sweep(folder: pathlib.Path) -> None:
         else:
             os.replace(path, place)
     for path in folder.glob(".?*.tmp"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+        remove(path)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file, a link or a whole folder, if it is there.
+
+    Raises:
+      OSError: a file or link cannot be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def digest_of(path: pathlib.Path) -> str:
+    """SHA-256 of what a file holds, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_whole(path: pathlib.Path, content: bytes) -> None:

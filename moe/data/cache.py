@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from moe.data.source import Examples
-from moe.files import parse_json
+from moe.files import digest_of, parse_json
 
 _FORMAT = 1
 _ABANDONED_SECONDS = 3_600
@@ -54,7 +54,7 @@ def cached(
       choices: whatever else the examples depend on.
     """
     folder = folder or cache_folder()
-    origin = [_FORMAT, [_digest(path) for path in sources], *choices]
+    origin = [_FORMAT, [digest_of(path) for path in sources], *choices]
     key = hashlib.sha256(json.dumps(origin).encode())
     entry = folder / f"{name}-{key.hexdigest()[:16]}"
     found = _load(entry)
@@ -71,7 +71,7 @@ def _load(entry: pathlib.Path) -> Examples | None:
     """The entry's examples; None if it is missing, incomplete or damaged."""
     try:
         sums = parse_json((entry / _MANIFEST).read_text(encoding="utf-8"))
-        if any(_digest(entry / name) != digest for name, digest in sums.items()):
+        if any(digest_of(entry / name) != digest for name, digest in sums.items()):
             return None
         columns = {
             name: np.load(entry / f"{name}.npy", allow_pickle=False)
@@ -95,7 +95,7 @@ def _store(entry: pathlib.Path, examples: Examples) -> None:
         for name, column in examples._asdict().items():
             if column is not None:
                 np.save(aside / f"{name}.npy", column, allow_pickle=False)
-        sums = {path.name: _digest(path) for path in sorted(aside.iterdir())}
+        sums = {path.name: digest_of(path) for path in sorted(aside.iterdir())}
         (aside / _MANIFEST).write_text(json.dumps(sums), encoding="utf-8")
         # A damaged entry gives way; one that another process finished meanwhile is as good.
         if entry.exists() and _load(entry) is None:
@@ -130,8 +130,3 @@ def _idle_seconds(folder: pathlib.Path) -> float:
         return time.time() - max(p.stat().st_mtime for p in (folder, *folder.iterdir()))
     except OSError:
         return 0.0
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe.errors import UserError, warn
-from moe.files import parse_json
+from moe.files import digest_of, parse_json, remove
 
 Variables = Mapping[str, Sequence[tf.Variable]]
 _FORMAT = 1
@@ -89,14 +89,14 @@ class CheckpointStore:
     def sweep(self) -> None:
         """Removes what a killed save left behind, and nothing that no save has written."""
         self._refuse_foreign()
-        _remove(self._directory / _ASIDE)
+        remove(self._directory / _ASIDE)
         if not self._directory.is_dir():
             return
         whole = {f"ckpt-{number}" for number in self._numbers()}
         for path in self._directory.iterdir():
             part = _FILE.fullmatch(path.name)
             if (part and part[1] not in whole) or path.name == f"{_STATE}.tmp":
-                _remove(path)
+                remove(path)
 
     def save(self, number: int, variables: Variables, progress: Mapping[str, Any]) -> None:
         """Writes checkpoint `number`; it counts from the moment this returns.
@@ -108,10 +108,10 @@ class CheckpointStore:
         name = f"ckpt-{number}"
         aside = self._directory / _ASIDE
         try:
-            _remove(aside)
+            remove(aside)
             aside.mkdir(parents=True)
             _trackable(variables).write(str(aside / name))
-            files = {path.name: _digest(path) for path in sorted(aside.iterdir())}
+            files = {path.name: digest_of(path) for path in sorted(aside.iterdir())}
             manifest = {
                 "format": _FORMAT,
                 "variables": {key: len(group) for key, group in variables.items()},
@@ -233,23 +233,11 @@ class CheckpointStore:
                 part = _FILE.fullmatch(name)
                 if not part or part[1] != prefix.name or path.is_symlink():
                     raise ValueError(f"names a file that is not its own ({name})")
-                if _digest(path) != digest:
+                if digest_of(path) != digest:
                     raise ValueError(f"{name} is damaged")
         except (OSError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"is incomplete ({type(error).__name__}: {error})") from error
         return Saved(number, prefix, progress)
-
-
-def _remove(path: pathlib.Path) -> None:
-    """Removes a file, a link or a whole folder, if it is there.
-
-    Raises:
-      OSError: a file or link cannot be removed.
-    """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _sync(path: pathlib.Path) -> None:
@@ -262,11 +250,6 @@ def _sync(path: pathlib.Path) -> None:
             raise
     finally:
         os.close(opened)
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest_digest(manifest: Mapping[str, Any]) -> str:

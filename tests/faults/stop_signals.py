@@ -38,7 +38,7 @@ def _enter(phase: str, passes: int, entered: warm.Shared) -> None:
         "compile": (stage_run, "make_train_loop"),
         "train": (stage_run.StageRun, "_run_loop"),
         "validate": (stage_run.StageRun, "_judge"),
-        "save": (checkpoint, "_digest"),
+        "save": (checkpoint, "digest_of"),
         "evaluate": (run, "_conclude"),
     }[phase]
     left = [passes]

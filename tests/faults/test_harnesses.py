@@ -67,7 +67,7 @@ def test_other_values_would_be_seen(tmp_path, monkeypatch):
     """With checksums that agree with everything."""
     store = CheckpointStore(tmp_path)
     store.save(7, {"gate": [tf.Variable([1.0, 2.0])]}, {})
-    monkeypatch.setattr("moe.train.checkpoint._digest", lambda path: "0")
+    monkeypatch.setattr("moe.train.checkpoint.digest_of", lambda path: "0")
     store.save(8, {"gate": [tf.Variable([1.0, 2.0])]}, {})
     (found,) = byte_flips.look(tmp_path, [("ckpt-8.data-00000-of-00001", 2, 0)])
     assert found not in ("detected", "harmless")
