@@ -46,6 +46,21 @@ _TABULAR = {
 _BY_NAME = {"shapes": _SHAPES, "clusters": _CLUSTERS}
 
 
+def check_tta(tta: str, image: bool, name: str) -> None:
+    """Refuses a second look where there is nothing to mirror.
+
+    Args:
+      tta: `none` or `flip`.
+      image: whether examples are images.
+      name: of the data set.
+
+    Raises:
+      UserError: there is not.
+    """
+    if not image and tta != "none":
+        raise UserError(f"--tta={tta} is for images; {name} has none.")
+
+
 def resolve(config: Config, source: Source, num_features: int) -> Config:
     """The same configuration with nothing left open.
 
@@ -71,8 +86,7 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
                 )
     if not image and config.data.augment not in (None, "none"):
         raise UserError(f"--augment={config.data.augment} is for images; {source.name} has none.")
-    if not image and config.model.tta != "none":
-        raise UserError(f"--tta={config.model.tta} is for images; {source.name} has none.")
+    check_tta(config.model.tta, image, source.name)
     data = _fill(dataclasses.replace(config.data, dataset=source.name), defaults)
     model = _fill(config.model, defaults)
     if model.boost is None:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from moe.config import Config
 from moe.data.table import Table
+from moe.defaults import check_tta
 from moe.errors import UserError
 from moe.files import is_there
 from moe.models.build import build_mixture
@@ -86,12 +87,12 @@ def open_trained(
     workdir = pathlib.Path(workdir)
     stored = find_run(workdir)
     config, classes, groups, shape, table = _described(stored)
+    tta = tta or config.model.tta
+    check_tta(tta, len(shape) == 3, config.data.dataset)
     policy = choose_precision(precision or stored.precision).policy
     mixture = build_mixture(config, groups, shape, len(classes), policy)
     parts = restore_best(mixture, workdir)
-    mixture.mirrors = (tta or config.model.tta) == "flip"
-    if mixture.mirrors and len(shape) != 3:
-        raise UserError(f"--tta={tta}: is for images, and the run in {workdir} has none.")
+    mixture.mirrors = tta == "flip"
     return Trained(config, classes, groups, shape, table, policy, mixture, parts)
 
 

@@ -18,7 +18,6 @@ import random
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -459,7 +458,7 @@ def try_case(name: str, finished: pathlib.Path, folder: pathlib.Path) -> list[st
 def main() -> int:
     options = record.parser(__doc__, count=len(CASES)).parse_args()
     warm.load()
-    folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="bad-inputs-"))
+    folder = record.place("bad_inputs", options)
     finished = folder / "finished"
     finished.mkdir(parents=True)
     runs.prepare_tiny_set(finished / "tfds")

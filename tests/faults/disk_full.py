@@ -17,7 +17,6 @@ import random
 import resource
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 
 from tests.faults import record, runs, warm
@@ -114,11 +113,8 @@ def _try(folder: pathlib.Path, small: pathlib.Path | None, rng: random.Random, n
 def main() -> int:
     options = record.parser(__doc__, count=2).parse_args()
     warm.load()
-    folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="disk-full-"))
-    calm = warm.run([*runs.flags(folder, "calm"), "--tensorboard"], folder / "notes" / "calm")
-    if calm.code:
-        print(calm.err, file=sys.stderr)
-        return 1
+    folder = record.place("disk_full", options)
+    runs.undisturbed(folder, "--tensorboard")
     rng, faults = random.Random(options.seed), []
     ran_out = {"tmpfs": 0, "limit on files": 0}
     for number in range(options.count):

@@ -18,7 +18,6 @@ import random
 import re
 import shutil
 import sys
-import tempfile
 
 import numpy as np
 from PIL import Image
@@ -352,7 +351,7 @@ class _Place:
 def main() -> int:
     options = record.parser(__doc__, count=20).parse_args()
     warm.load()
-    folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="fuzz-"))
+    folder = record.place("fuzz", options)
     place = _Place(folder)
     rng = random.Random(options.seed)
     faults: list[str] = []

@@ -16,7 +16,6 @@ import pathlib
 import random
 import signal
 import sys
-import tempfile
 import time
 
 from tests.faults import record, runs, warm
@@ -137,11 +136,8 @@ class Storm:
 def main() -> int:
     options = record.parser(__doc__, count=5).parse_args()
     warm.load()
-    folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="kill-storm-"))
-    calm = warm.run(runs.flags(folder, "calm"), folder / "notes" / "calm")
-    if calm.code:
-        print(calm.err, file=sys.stderr)
-        return 1
+    folder = record.place("kill_storm", options)
+    calm = runs.undisturbed(folder)
     storm = Storm(folder, random.Random(options.seed), calm.seconds)
     number = 0
     while (left := options.count - sum(storm.kills.values())) > 0 and not storm.faults:

@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import sys
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,12 @@ def parser(text: str, count: int) -> argparse.ArgumentParser:
     return options
 
 
+def place(name: str, options: argparse.Namespace) -> pathlib.Path:
+    """The folder that was asked for, else a new one."""
+    prefix = f"{name.replace('_', '-')}-"
+    return options.folder or pathlib.Path(tempfile.mkdtemp(prefix=prefix))
+
+
 def finish(name: str, options: argparse.Namespace, found: dict[str, Any], faults: list[str]) -> int:
     """Prints what was found, records it where that was asked for, and returns the exit code.
 
@@ -40,6 +47,8 @@ def finish(name: str, options: argparse.Namespace, found: dict[str, Any], faults
       found: numbers by name.
       faults: what should not have happened, one line each.
     """
+    # Tracebacks name files; where the checkout lies is nobody's business.
+    faults = [fault.replace(f"{ROOT}/", "") for fault in faults]
     found = {**found, "count": options.count, "seed": options.seed, "faults": faults}
     print(json.dumps(found, indent=1))
     if options.record:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,23 @@ def flags(folder: pathlib.Path, workdir: str) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         groups.write_text(json.dumps(GROUPS))
     return [*FLAGS, f"--groups={groups}", f"--workdir={folder / workdir}"]
+
+
+def undisturbed(folder: pathlib.Path, *more: str) -> warm.Ended:
+    """Trains `calm`, which the disturbed ones are compared with.
+
+    Args:
+      folder: where.
+      more: flags besides.
+
+    Raises:
+      SystemExit: it failed, and what it said is printed.
+    """
+    ended = warm.run([*flags(folder, "calm"), *more], folder / "notes" / "calm")
+    if ended.code:
+        print(ended.err, file=sys.stderr)
+        raise SystemExit(1)
+    return ended
 
 
 def is_too_long(ended: warm.Ended) -> bool:

@@ -9,11 +9,9 @@ the same weights as an undisturbed one. Every fourth time a second signal follow
 from __future__ import annotations
 
 import functools
-import pathlib
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 
@@ -70,11 +68,8 @@ def _enter(phase: str, passes: int, entered: warm.Shared) -> None:
 def main() -> int:
     options = record.parser(__doc__, count=7).parse_args()
     warm.load()
-    folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="stop-signals-"))
-    calm = warm.run(runs.flags(folder, "calm"), folder / "notes" / "calm")
-    if calm.code:
-        print(calm.err, file=sys.stderr)
-        return 1
+    folder = record.place("stop_signals", options)
+    runs.undisturbed(folder)
     rng, faults = random.Random(options.seed), []
     stopped: dict[str, int] = dict.fromkeys(PHASES, 0)
     longest, twice, workdir, number = 0.0, 0, 0, 0

@@ -77,6 +77,17 @@ OBJECTIVES = {
 }
 
 
+def _make_step(objective, optimizers, **options):
+    """The step on one device and batches of S."""
+    return make_train_step(
+        objective,
+        optimizers,
+        tf.distribute.get_strategy(),
+        **{"key": (1, 2), "global_batch_size": S, "loss_scale": make_loss_scale("float32")}
+        | options,
+    )
+
+
 def _step(
     kind: str, batch: Batch | None = None, **options
 ) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:
@@ -93,15 +104,7 @@ def _step(
         )
         for part in parts
     }
-    step = make_train_step(
-        objective,
-        optimizers,
-        tf.distribute.get_strategy(),
-        key=(1, 2),
-        global_batch_size=S,
-        loss_scale=make_loss_scale("float32"),
-        **options,
-    )
+    step = _make_step(objective, optimizers, **options)
     sums = tf.function(step, autograph=False)(batch or _batch(), tf.constant(0, tf.int64))
     after = {
         part: [v.numpy() for v in network.variables] for part, network in mixture.parts().items()
@@ -196,14 +199,7 @@ def test_a_gradient_that_is_not_finite_is_its_parts_fault():
         for part, network in parts.items()
     }
     before = [v.numpy() for o in optimizers.values() for v in (*o.variables, *o.state())]
-    step = make_train_step(
-        objective,
-        optimizers,
-        tf.distribute.get_strategy(),
-        key=(1, 2),
-        global_batch_size=S,
-        loss_scale=make_loss_scale("float32"),
-    )
+    step = _make_step(objective, optimizers)
     *sums, fault = tf.function(step)(_batch(), tf.constant(0, tf.int64)).numpy()
     assert np.isfinite(sums).all()
     text = describe(fault, sums, objective.metric_names, list(optimizers))
@@ -221,17 +217,7 @@ def test_moving_statistics_are_put_back(layer):
     mixture.build((None, *SHAPE))
     statistics = moving_statistics([network])
     assert len(statistics) == 2
-    step = tf.function(
-        make_train_step(
-            PartObjective(mixture, "baseline"),
-            {},
-            tf.distribute.get_strategy(),
-            key=(1, 2),
-            global_batch_size=S,
-            loss_scale=make_loss_scale("float32"),
-            statistics=statistics,
-        )
-    )
+    step = tf.function(_make_step(PartObjective(mixture, "baseline"), {}, statistics=statistics))
     step(_with_a(np.nan), tf.constant(0, tf.int64))
     assert [statistic.numpy().tolist() for statistic in statistics] == [[0] * 4, [1] * 4]
     step(_batch(), tf.constant(1, tf.int64))
@@ -254,12 +240,9 @@ def test_a_float16_step_that_overflows_on_the_way_forward_changes_nothing():
     weights = [v.value for v in network.trainable_variables]
     loss_scale = make_loss_scale("mixed_float16")
     step = tf.function(
-        make_train_step(
+        _make_step(
             PartObjective(mixture, "baseline"),
             {"baseline": PartOptimizer("sgd", weights, RATE, make_schedule("constant", 1))},
-            tf.distribute.get_strategy(),
-            key=(1, 2),
-            global_batch_size=S,
             loss_scale=loss_scale,
             statistics=moving_statistics([network]),
         )
