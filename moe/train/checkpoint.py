@@ -142,12 +142,15 @@ class CheckpointStore:
         except OSError as error:
             warn(f"{error.filename}: an old checkpoint cannot be removed ({error.strerror}).")
 
+    def _good_until(self, number: int) -> list[int]:
+        """Numbers up to `number` of those not found damaged, newest first."""
+        # A higher number is a damaged one, which the run went back behind.
+        return [n for n in self._numbers() if n <= number and n not in self._damaged]
+
     def _forget_before(self, number: int) -> None:
         """Removes all but the newest good checkpoints up to `number`."""
-        # A higher number is a damaged one, which the run went back behind.
-        numbers = self._numbers()
-        good = [other for other in numbers if other <= number and other not in self._damaged]
-        for other in set(numbers) - set(good[: self._keep]):
+        good = self._good_until(number)
+        for other in set(self._numbers()) - set(good[: self._keep]):
             # The manifest goes first: without it the rest does not count.
             (self._directory / f"ckpt-{other}.json").unlink()
             for path in self._own_files(other):
@@ -157,8 +160,8 @@ class CheckpointStore:
         """What is said where the disk does not take checkpoint `number`."""
         needed = sum(v.dtype.size * v.shape.num_elements() for g in variables.values() for v in g)
         there = self._directory if self._directory.is_dir() else pathlib.Path(".")
-        last = self.last_number()
-        before = "" if last is None else f"; ckpt-{last} is still good"
+        good = self._good_until(number)
+        before = f"; ckpt-{good[0]} is still good" if good else ""
         return UserError(
             f"{self._directory}: checkpoint {number} cannot be written "
             f"({str(error).splitlines()[0]}); it takes {needed:,} bytes and more, "

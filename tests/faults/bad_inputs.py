@@ -401,6 +401,9 @@ CASES = {
     "eval split": Case(
         "--eval_split=train", ["--workdir=run", "--eval_split=train"], program="eval"
     ),
+    "eval mirror": Case(
+        "--tta=flip is for images", ["--workdir=run", "--tta=flip"], program="eval"
+    ),
     "compare one": Case("name at least two", ["--compare=run"], program="eval"),
     "compare itself": Case("names a run twice", ["--compare=run,./run"], program="eval"),
     "compare nowhere": Case("nowhere", ["--compare=run,nowhere"], program="eval"),

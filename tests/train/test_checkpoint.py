@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 from contextlib import nullcontext
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -250,6 +251,14 @@ def test_a_save_that_fails_keeps_the_one_before(store, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert not (tmp_path / "incomplete").exists()
     assert store.newest().number == 3
+
+
+def test_a_damaged_one_is_not_called_good(store, tmp_path, monkeypatch):
+    _flip(tmp_path / "ckpt-3.index")
+    assert store.newest().number == 2
+    monkeypatch.setattr("os.replace", mock.Mock(side_effect=OSError(28, "No space left")))
+    with pytest.raises(UserError, match="; ckpt-2 is still good"):
+        store.save(4, _variables(4), {})
 
 
 # The files of TensorFlow, the manifest, the state file.
