@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from matplotlib.axes import Axes
 
 from moe.compare.summary import Summary
-from moe.report.drawing import BLUE, GREEN, GREY, ORANGE, RED, Picture, new_figure
+from moe.report.differences import differences
+from moe.report.drawing import BLUE, GREEN, GREY, ORANGE, Picture, new_figure
 
 _LOOK = {
     "baseline": (GREY, "s"),
@@ -30,7 +31,8 @@ def figures(summary: Summary) -> Iterator[Picture]:
     for name, title, label, key, unit in _COSTS:
         yield _accuracy_against(summary, name, title, label, key, unit)
     if summary["controls"]:
-        yield _forest(summary)
+        compared = {f"{c['a']} - {c['b']}": c for c in summary["controls"]}
+        yield differences("differences", "Mixtures less their controls", _about(summary), compared)
 
 
 def _about(summary: Summary) -> str:
@@ -93,28 +95,3 @@ def _name(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
             fontsize=8,
             arrowprops=line,
         )
-
-
-def _forest(summary: Summary) -> Picture:
-    found = summary["controls"]
-    title = "Mixtures less their controls"
-    figure = new_figure(0.6 + 0.21 * len(found), title, _about(summary))
-    axes = figure.subplots()
-    for line, comparison in enumerate(found):
-        middle, low, high = (100 * comparison[key] for key in ("difference", "low", "high"))
-        colour = GREY
-        if comparison["significant"]:
-            colour = BLUE if middle > 0 else RED
-        axes.plot([low, high], [line, line], color=colour, lw=1.6)
-        axes.plot(middle, line, "o", color=colour, ms=4)
-    axes.axvline(0, color="k", lw=0.8)
-    axes.set_yticks(range(len(found)), [f"{c['a']} - {c['b']}" for c in found], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel("points of test accuracy, 95 % interval over seeds and test examples")
-    return Picture(
-        "differences",
-        title,
-        figure,
-        "For every mixture and control the difference in test accuracy with its interval.",
-        "Blue: significantly ahead; red: significantly behind; grey: not told apart.",
-    )

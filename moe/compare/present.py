@@ -102,7 +102,7 @@ def _differences(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
             points(comparison),
             _p_value(comparison["p_holm"]),
             " ".join(_p_value(test["p_holm"]) for test in comparison["mcnemar"]),
-            _outcome(comparison),
+            outcome(comparison),
         )
         for comparison in found
     ]
@@ -155,7 +155,8 @@ def _numbers(seeds: Sequence[int]) -> str:
     return f"{seeds[0]}-{seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
-def _outcome(comparison: Mapping[str, Any]) -> str:
+def outcome(comparison: Mapping[str, Any]) -> str:
+    """Whether its first arm is told to be `ahead` or `behind`; `no` where that cannot be said."""
     if not comparison["significant"]:
         return "no"
     return "ahead" if comparison["difference"] > 0 else "behind"
@@ -166,20 +167,41 @@ def _outcome(comparison: Mapping[str, Any]) -> str:
 
 def verdict(summary: Summary) -> list[str]:
     """What is significant and what is not, a sentence each."""
-    chosen = summary["chosen"]
-    if chosen is None:
+    if summary["chosen"] is None:
         return ["No mixture is finished at a seed that all mixtures have: nothing to choose yet."]
-    arm = summary["arms"][chosen]
-    validation = percent(arm["validation"]["accuracy"]["mean"])
-    said = [
-        f"Validation chooses {chosen} (mean {validation} % over seeds {_numbers(arm['seeds'])}); "
-        f"its test accuracy is {spread(arm['test']['accuracy'], 100, 2)} %."
-    ]
-    against = [c for c in summary["controls"] if c["a"] == chosen]
-    said += [_against_control(comparison) for comparison in against]
-    said += _whose_gain(chosen, {c["b"]: c for c in against})
+    against = against_chosen(summary)
+    said = [_choice(summary), *(_against_control(comparison) for comparison in against)]
+    said += _whose_gain(summary["chosen"], {c["b"]: c for c in against})
     said += _between_mixtures(summary["mixtures"])
     return [*said, *_caveats(summary)]
+
+
+def headline(summary: Summary) -> list[str]:
+    """What a verdict comes to: the mixture that validation chooses, whether it is ahead, caveats.
+
+    Args:
+      summary: of a comparison with a chosen mixture.
+    """
+    against = {c["b"]: c for c in against_chosen(summary)}
+    return [_choice(summary), *_whose_gain(summary["chosen"], against), *_caveats(summary)]
+
+
+def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
+    """The chosen mixture against its controls."""
+    return [c for c in summary["controls"] if c["a"] == summary["chosen"]]
+
+
+def _choice(summary: Summary) -> str:
+    arm = summary["arms"][summary["chosen"]]
+    validation = percent(arm["validation"]["accuracy"]["mean"])
+    seeds = _numbers(arm["seeds"])
+    where = f"mean {validation} % over seeds {seeds}"
+    if len(arm["seeds"]) == 1:
+        where = f"{validation} % at seed {seeds}"
+    return (
+        f"Validation chooses {summary['chosen']} ({where}); its test accuracy is "
+        f"{spread(arm['test']['accuracy'], 100, 2)} %."
+    )
 
 
 def _against_control(comparison: Mapping[str, Any]) -> str:
@@ -203,9 +225,9 @@ def _whose_gain(chosen: str, against: Mapping[str, Mapping[str, Any]]) -> list[s
     rivals = {name: c for name, c in against.items() if name != "baseline"}
     if above is None or not rivals:
         return []
-    if _outcome(above) != "ahead":
+    if outcome(above) != "ahead":
         return [f"{chosen} is not significantly ahead of the baseline that it builds on."]
-    as_good = [name for name, c in rivals.items() if _outcome(c) != "ahead"]
+    as_good = [name for name, c in rivals.items() if outcome(c) != "ahead"]
     if as_good:
         return [
             f"{chosen} is ahead of its baseline, but so far as can be told {', '.join(as_good)} "

@@ -1,0 +1,39 @@
+"""Writes what is published of the committed results: `python -m moe.report.publish`.
+
+That is `docs/results.md`, and the README's finding with its figure.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from moe.report.differences import differences
+from moe.report.drawing import png, style
+from moe.report.finding import chosen, compared, finding, put_between
+from moe.report.results_page import load_comparisons, whole_page
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+def main() -> int:
+    """Writes the pages beside the folder of results."""
+    folder = _ROOT / "docs" / "results"
+    folder.with_suffix(".md").write_text(whole_page(folder), encoding="utf-8")
+    summaries = chosen(load_comparisons(folder))
+    readme = _ROOT / "README.md"
+    text = put_between(readme.read_text(encoding="utf-8"), finding(summaries))
+    readme.write_text(text, encoding="utf-8")
+    with style():
+        picture = differences(
+            "finding",
+            "Mixtures less their controls",
+            "mixtures chosen by validation · test split",
+            compared(summaries),
+        )
+        (_ROOT / "docs" / "finding.png").write_bytes(png(picture.figure))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
