@@ -3,7 +3,7 @@
 import sys
 
 from flags.parse import parse_train, run_program
-from moe.config import BenchmarkConfig, CompareConfig
+from moe.config.tools import BenchmarkConfig, CompareConfig
 from moe.quiet import load_tensorflow
 
 

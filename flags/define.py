@@ -11,8 +11,11 @@ from collections.abc import Callable
 
 from absl import flags
 
-from moe import config
 from moe.backbone_names import BACKBONES
+from moe.config import choices
+from moe.config.run import Config
+from moe.config.sections import DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
+from moe.config.tools import BenchmarkConfig, CompareConfig, EvalConfig
 from moe.sweep_axes import AXES
 
 _OPEN = "by data set"
@@ -64,7 +67,7 @@ class _Definer:
 def train_flags() -> flags.FlagValues:
     """The flags of `train.py`, not yet parsed."""
     values = flags.FlagValues()
-    _Definer(values, config.Config).string("mode", f"What to train: {', '.join(config.MODES)}.")
+    _Definer(values, Config).string("mode", f"What to train: {', '.join(choices.MODES)}.")
     for define in (_data, _model, _loss, _training, _runtime, _compare, _benchmark):
         define(values)
     return values
@@ -73,12 +76,12 @@ def train_flags() -> flags.FlagValues:
 def eval_flags() -> flags.FlagValues:
     """The flags of `eval.py`, not yet parsed."""
     values = flags.FlagValues()
-    define = _Definer(values, config.EvalConfig)
+    define = _Definer(values, EvalConfig)
     define.string("workdir", "The finished run to evaluate.")
     define.list("compare", "Finished runs to put side by side: RUN_A,RUN_B.")
     define.list(
         "routing",
-        f"Routings to try, of {', '.join(config.EVALUATION_ROUTINGS)}, expert:NAME; the run's own "
+        f"Routings to try, of {', '.join(choices.EVALUATION_ROUTINGS)}, expert:NAME; the run's own "
         "if none is given.",
     )
     define.integer(
@@ -89,7 +92,7 @@ def eval_flags() -> flags.FlagValues:
         "gate_threshold",
         "Soft routing runs only experts with at least this share of the gate, and the favourite.",
     )
-    define.string("tta", f"{', '.join(config.TEST_TIME_AUGMENTATIONS)}. Default: the run's own.")
+    define.string("tta", f"{', '.join(choices.TEST_TIME_AUGMENTATIONS)}. Default: the run's own.")
     define.string("eval_split", "test or validation.")
     define.string(
         "data_dir", "Folder of TFDS. Default: the run's own, or TFDS_DATA_DIR where that is gone."
@@ -114,7 +117,7 @@ def eval_flags() -> flags.FlagValues:
 
 
 def _data(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.DataConfig)
+    define = _Definer(values, DataConfig)
     define.string(
         "dataset",
         "auto (CIFAR-10 where it can be had, else shapes), shapes, clusters, digits, iris, wine, "
@@ -138,7 +141,7 @@ def _data(values: flags.FlagValues) -> None:
     define.integer("data_seed", "Which examples are used and kept for validation.")
     define.string(
         "augment",
-        f"{', '.join(config.AUGMENTATIONS)}: mirrored at random, or every other epoch; cropped at "
+        f"{', '.join(choices.AUGMENTATIONS)}: mirrored at random, or every other epoch; cropped at "
         f"random. Default: {_OPEN}.",
     )
     define.integer("crop_reach", "Pixels that a crop moves an image by, at most.")
@@ -152,7 +155,7 @@ def _data(values: flags.FlagValues) -> None:
 
 
 def _model(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.ModelConfig)
+    define = _Definer(values, ModelConfig)
     define.string(
         "expert_head", "full: experts answer over all classes; group: over their own group's."
     )
@@ -197,13 +200,13 @@ def _model(values: flags.FlagValues) -> None:
     )
     define.string(
         "tta",
-        f"{', '.join(config.TEST_TIME_AUGMENTATIONS)}: the finished networks answer with the mean "
+        f"{', '.join(choices.TEST_TIME_AUGMENTATIONS)}: the finished networks answer with the mean "
         "over an image and its mirror image, each of them, for twice the MACs.",
     )
 
 
 def _loss(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.LossConfig)
+    define = _Definer(values, LossConfig)
     define.string(
         "mixture_loss",
         "likelihood: NLL of the mixture; expected: weighted sum of the experts' losses.",
@@ -231,7 +234,7 @@ def _loss(values: flags.FlagValues) -> None:
 
 
 def _training(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.TrainConfig)
+    define = _Definer(values, TrainConfig)
     define.integer("epochs", f"Epochs a stage. Default: {_OPEN}.")
     define.integer("steps", "Steps a stage, in place of --epochs.")
     define.integer(
@@ -248,7 +251,7 @@ def _training(values: flags.FlagValues) -> None:
     define.integer("batch_size", f"Examples a step over all devices. Default: {_OPEN}.")
     define.string(
         "optimizer",
-        f"{', '.join(config.OPTIMIZERS)}; muon is for the kernels of hidden layers, and nesterov "
+        f"{', '.join(choices.OPTIMIZERS)}; muon is for the kernels of hidden layers, and nesterov "
         "has the other weights.",
     )
     define.float("learning_rate", "Peak learning rate.")
@@ -259,7 +262,7 @@ def _training(values: flags.FlagValues) -> None:
     define.float("muon_rate", "Peak learning rate of the weights that are muon's.")
     define.string(
         "schedule",
-        f"{', '.join(config.SCHEDULES)}: how the learning rates go on; triangular rises over the "
+        f"{', '.join(choices.SCHEDULES)}: how the learning rates go on; triangular rises over the "
         "first fifth, then falls to 0.",
     )
     define.float("weight_decay", "Decoupled weight decay.")
@@ -307,7 +310,7 @@ def _training(values: flags.FlagValues) -> None:
 
 
 def _compare(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.CompareConfig)
+    define = _Definer(values, CompareConfig)
     define.integer("seeds", "How many seeds every arm is trained with, from --seed on.")
     define.list("arms", "Arms to compare (docs/compare.md). Default: all.")
     define.string(
@@ -318,7 +321,7 @@ def _compare(values: flags.FlagValues) -> None:
 
 
 def _runtime(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.RuntimeConfig)
+    define = _Definer(values, RuntimeConfig)
     define.string(
         "workdir",
         "Folder of the run; the same command again continues it. Default: runs/MODE-DATASET-TIME.",
@@ -368,7 +371,7 @@ def _runtime(values: flags.FlagValues) -> None:
 
 
 def _benchmark(values: flags.FlagValues) -> None:
-    define = _Definer(values, config.BenchmarkConfig)
+    define = _Definer(values, BenchmarkConfig)
     define.list(
         "suite",
         "figures (against Keras, dense execution, one network), growth (cost by number of "

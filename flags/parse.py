@@ -10,14 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from absl import flags
 
 from flags.define import eval_flags, train_flags
-from moe.config import (
-    SECTIONS,
-    BenchmarkConfig,
-    CompareConfig,
-    Config,
-    EvalConfig,
-    ignored_losses,
-)
+from moe.config.identity import ignored_losses
+from moe.config.run import SECTIONS, Config
+from moe.config.tools import BenchmarkConfig, CompareConfig, EvalConfig
 from moe.errors import UserError, warn
 from moe.train.signals import StopTraining, stop_on_signals
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.source import Source
 from moe.errors import UserError
 

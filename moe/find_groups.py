@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from moe.config import Config, LossConfig, ModelConfig
+from moe.config.run import Config
+from moe.config.sections import LossConfig, ModelConfig
 from moe.discovery import agreement, as_members, cluster_classes, confusion_affinity
 from moe.errors import UserError, warn
 from moe.evaluate import summary

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from moe.config import PART_MODES, Config, identity_differences
+from moe.config.choices import PART_MODES
+from moe.config.identity import identity_differences
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.errors import UserError, warn
 from moe.evaluate import summary

@@ -6,7 +6,8 @@ import math
 import pathlib
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from moe.config import PRECISIONS, Config
+from moe.config.choices import PRECISIONS
+from moe.config.run import Config
 from moe.errors import UserError
 from moe.files import read_json
 from moe.typed import check

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.table import Table
 from moe.defaults import check_tta
 from moe.errors import UserError

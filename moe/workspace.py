@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe.backbone_names import each_backbone
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.data.registry import open_source
 from moe.data.source import Examples, Source

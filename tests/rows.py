@@ -9,7 +9,7 @@ import numpy as np
 
 from moe.compare.arms import ARMS
 from moe.compare.record import FORMAT, Record, pack, portable
-from moe.config import Config
+from moe.config.run import Config
 
 EXAMPLES = 4_000
 MEANS = {

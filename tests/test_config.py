@@ -7,8 +7,12 @@ import sys
 
 import pytest
 
-from moe import config
-from moe.config import Config, DataConfig, EvalConfig, LossConfig, ModelConfig, TrainConfig
+from moe.config import choices
+from moe.config.identity import identity_differences
+from moe.config.run import SECTIONS, Config
+from moe.config.sections import DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
+from moe.config.specs import read_budget, read_init_from
+from moe.config.tools import CompareConfig, EvalConfig
 from moe.errors import UserError
 
 
@@ -18,9 +22,7 @@ def change(base, **values):
         if name == "mode":
             base = dataclasses.replace(base, mode=value)
             continue
-        (section,) = (
-            s for s, kind in config.SECTIONS.items() if name in {f.name for f in fields(kind)}
-        )
+        (section,) = (s for s, kind in SECTIONS.items() if name in {f.name for f in fields(kind)})
         inner = dataclasses.replace(getattr(base, section), **{name: value})
         base = dataclasses.replace(base, **{section: inner})
     return base
@@ -38,9 +40,9 @@ def test_the_defaults_are_valid_and_frozen():
 
 
 def test_no_two_sections_share_a_field_name():
-    names = [f.name for kind in config.SECTIONS.values() for f in fields(kind)]
+    names = [f.name for kind in SECTIONS.values() for f in fields(kind)]
     assert len(names) == len(set(names))
-    assert {f.name for f in fields(Config)} == {"mode", *config.SECTIONS}
+    assert {f.name for f in fields(Config)} == {"mode", *SECTIONS}
 
 
 WRONG = [
@@ -154,7 +156,7 @@ def test_a_source_of_weights_that_cannot_be_read_is_refused(spec):
     ],
 )
 def test_a_source_of_weights_is_a_run_and_a_part(spec, expected):
-    assert config.read_init_from(spec) == expected
+    assert read_init_from(spec) == expected
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_unusual_but_right_values_are_accepted(values):
     ],
 )
 def test_a_budget_is_a_unit_and_an_amount(text, expected):
-    assert config.read_budget(text) == expected
+    assert read_budget(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ def test_a_budget_is_a_unit_and_an_amount(text, expected):
 def test_a_wrong_comparison_is_refused(values, message):
     run = change(Config(mode="compare"), **values.pop("run", {}))
     with pytest.raises(UserError, match=message):
-        config.CompareConfig(run=run, **values)
+        CompareConfig(run=run, **values)
 
 
 def some_config():
@@ -299,7 +301,7 @@ ANOTHER = {
     "on_unhealthy": "stop", "on_nonfinite": "skip", "deterministic": True,
     "checkpoint_seconds": 1.0, "checkpoint_steps": 3, "keep": 3,
 }  # fmt: skip
-FREE = {f.name for f in fields(config.RuntimeConfig)} | {"data_dir", "groups_from"}
+FREE = {f.name for f in fields(RuntimeConfig)} | {"data_dir", "groups_from"}
 # What is valid together with something else only.
 NEEDS = {
     "top_k": {"routing": "topk"},
@@ -314,13 +316,13 @@ NEEDS = {
 
 
 def test_the_table_of_other_values_is_complete():
-    assert set(ANOTHER) == {f.name for kind in config.SECTIONS.values() for f in fields(kind)}
+    assert set(ANOTHER) == {f.name for kind in SECTIONS.values() for f in fields(kind)}
 
 
 @pytest.mark.parametrize("name", ANOTHER)
 def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(name):
     base = change(Config(), **NEEDS.get(name, {}))
-    differences = config.identity_differences(base, change(base, **{name: ANOTHER[name]}))
+    differences = identity_differences(base, change(base, **{name: ANOTHER[name]}))
     if name in FREE:
         assert differences == []
     else:
@@ -330,14 +332,14 @@ def test_every_field_identifies_a_run_but_those_that_change_nothing_computed(nam
 
 
 def test_another_mode_is_another_run():
-    assert config.identity_differences(Config(), Config(mode="gate")) == ["--mode=gate (was joint)"]
+    assert identity_differences(Config(), Config(mode="gate")) == ["--mode=gate (was joint)"]
 
 
 @pytest.mark.parametrize("length", ["epochs", "steps"])
 def test_a_run_may_grow_but_not_shrink(length):
     short, long = (change(Config(), **{length: n}) for n in (10, 20))
-    assert config.identity_differences(short, long) == []
-    assert config.identity_differences(long, short) == [f"--{length}=10 (was 20)"]
+    assert identity_differences(short, long) == []
+    assert identity_differences(long, short) == [f"--{length}=10 (was 20)"]
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_a_run_may_grow_but_not_shrink(length):
 )
 def test_a_run_may_not_grow_where_a_schedule_depends_on_its_length(values):
     short, long = (change(Config(), epochs=n, **values) for n in (10, 20))
-    assert config.identity_differences(short, long) == ["--epochs=20 (was 10)"]
+    assert identity_differences(short, long) == ["--epochs=20 (was 10)"]
 
 
 @pytest.mark.parametrize(
@@ -392,7 +394,7 @@ def test_a_wrong_evaluation_is_refused(values, message):
         EvalConfig(**values)
 
 
-@pytest.mark.parametrize("name", [*config.EVALUATION_ROUTINGS, "expert:natural"])
+@pytest.mark.parametrize("name", [*choices.EVALUATION_ROUTINGS, "expert:natural"])
 def test_every_evaluation_routing_is_accepted(name):
     assert EvalConfig(workdir="a", routing=(name,)).routing == (name,)
 
@@ -405,6 +407,6 @@ def test_configuration_and_flags_need_no_tensorflow():
 
 def test_sections_are_the_classes_that_the_configuration_holds():
     default = Config()
-    assert [type(getattr(default, name)) for name in config.SECTIONS] == [
-        DataConfig, ModelConfig, LossConfig, TrainConfig, config.RuntimeConfig,
+    assert [type(getattr(default, name)) for name in SECTIONS] == [
+        DataConfig, ModelConfig, LossConfig, TrainConfig, RuntimeConfig,
     ]  # fmt: skip

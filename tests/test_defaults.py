@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from moe.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
+from moe.config.run import Config
+from moe.config.sections import DataConfig, LossConfig, ModelConfig, TrainConfig
 from moe.data.source import Source
 from moe.defaults import resolve
 from moe.errors import UserError

@@ -8,7 +8,8 @@ import pytest
 
 from flags.define import eval_flags, train_flags
 from flags.parse import parse_eval, parse_train, run_program
-from moe.config import SECTIONS, BenchmarkConfig, CompareConfig, Config, EvalConfig
+from moe.config.run import SECTIONS, Config
+from moe.config.tools import BenchmarkConfig, CompareConfig, EvalConfig
 from moe.errors import UserError
 
 # What absl itself brings into every set of flags.

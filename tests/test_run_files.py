@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from moe.config import Config, DataConfig
+from moe.config.run import Config
+from moe.config.sections import DataConfig
 from moe.errors import UserError
 from moe.run_files import StoredRun, read_results, read_run
 

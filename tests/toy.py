@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from moe import run
-from moe.config import Config, DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
+from moe.config.run import Config
+from moe.config.sections import DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
 from moe.data.source import Examples, Source
 from moe.train.checkpoint import CheckpointStore
 from moe.train.stages import parts_of, stages_of

@@ -22,7 +22,7 @@ from moe.benchmark.cases import (
 )
 from moe.benchmark.measure import Arm
 from moe.benchmark.training import loop_arm
-from moe.config import LossConfig
+from moe.config.sections import LossConfig
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
 from moe.models.mixture import MixtureOfExperts

@@ -22,7 +22,8 @@ from moe.benchmark.measure import (
 from moe.benchmark.suites import COST, FLOPS, INPUT, SUITES, Group, Question, same_twice
 from moe.benchmark.sweep import sweep_group
 from moe.benchmark.training import PRODUCT
-from moe.config import BenchmarkConfig, RuntimeConfig
+from moe.config.sections import RuntimeConfig
+from moe.config.tools import BenchmarkConfig
 from moe.evaluate.tables import format_table
 from moe.files import choose_workdir, make_workdir, write_json
 from moe.provenance import provenance

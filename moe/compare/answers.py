@@ -9,7 +9,7 @@ import numpy as np
 
 from moe.compare.plan import Row, Run, all_runs
 from moe.compare.record import FORMAT, Record, pack, portable
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.evaluate import metrics, summary
 from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed

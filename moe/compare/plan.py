@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from moe.compare.arms import ARMS, MEMBER_STRIDE, Arm
-from moe.config import Config, read_budget
+from moe.config.run import Config
+from moe.config.specs import read_budget
 from moe.train.budget import TUNING_SHARE
 
 

@@ -8,7 +8,8 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from moe.config import Config, identity_differences
+from moe.config.identity import identity_differences
+from moe.config.run import Config
 from moe.errors import UserError
 from moe.files import read_json, write_json
 from moe.run_files import Parts, Scores, Size

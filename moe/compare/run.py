@@ -18,7 +18,8 @@ from moe.compare.record import Record, check_same_setting, read_record, write_re
 from moe.compare.report import write_files, write_report
 from moe.compare.size import members, wide_backbones
 from moe.compare.summary import summarize
-from moe.config import CompareConfig, Config
+from moe.config.run import Config
+from moe.config.tools import CompareConfig
 from moe.errors import UserError, warn
 from moe.files import alone_in, choose_workdir, is_there, make_workdir
 from moe.provenance import command_line, continue_command

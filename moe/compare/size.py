@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 
 from moe.compare.arms import ARMS
-from moe.config import ROUTINGS
+from moe.config.choices import ROUTINGS
 from moe.errors import warn
 from moe.models import backbones, cost
 from moe.models.mixture import MixtureOfExperts

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from moe.config import DataConfig
+from moe.config.sections import DataConfig
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -60,7 +60,7 @@ def unchanged(features: tf.Tensor, key: tf.Tensor, turn: tf.Tensor | None = None
 
 
 def make_augmentation(name: str, crop_reach: int = DataConfig.crop_reach) -> Augmentation:
-    """The augmentation called `name`, one of `moe.config.AUGMENTATIONS`."""
+    """The augmentation called `name`, one of `moe.config.choices.AUGMENTATIONS`."""
     sides, _, crops = name.partition("_")
     mirror = {"none": unchanged, "flip": flip, "alternate": alternate}[sides]
     if not crops:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from moe.config import ROUTINGS, TOP_K_ROUTINGS, Config
+from moe.config.choices import ROUTINGS, TOP_K_ROUTINGS
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.evaluate import attribution, metrics, summary
 from moe.evaluate.extremes import extremes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moe.config import TOP_K_ROUTINGS
+from moe.config.choices import TOP_K_ROUTINGS
 from moe.evaluate.tables import format_table, percent, shares
 
 

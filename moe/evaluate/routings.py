@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from moe import routing
-from moe.config import ROUTINGS, TOP_K_ROUTINGS
+from moe.config.choices import ROUTINGS, TOP_K_ROUTINGS
 from moe.errors import UserError
 from moe.evaluate.predict import Answers, Dense, answers_alone, favourite, nobody
 from moe.models.routers import EVERYONE, make_router
@@ -21,7 +21,7 @@ def check_routing(
     """Refuses a routing that the mixture cannot do, before anything is computed for it.
 
     Args:
-      name: one of `moe.config.EVALUATION_ROUTINGS` or `expert:NAME`.
+      name: one of `moe.config.choices.EVALUATION_ROUTINGS` or `expert:NAME`.
       expert_names: E names.
       named: whether they are those of the examples' groups.
       has_baseline: whether there is a baseline.

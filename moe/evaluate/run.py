@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from moe.config import ROUTINGS, TOP_K_ROUTINGS, EvalConfig
+from moe.config.choices import ROUTINGS, TOP_K_ROUTINGS
+from moe.config.tools import EvalConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.evaluate import summary

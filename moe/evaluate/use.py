@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe.config import ROUTINGS, EvalConfig
+from moe.config.choices import ROUTINGS
+from moe.config.tools import EvalConfig
 from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.evaluate.examine import asking

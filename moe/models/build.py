@@ -9,7 +9,7 @@ import keras
 
 from moe import randomness
 from moe.backbone_names import each_backbone
-from moe.config import Config
+from moe.config.run import Config
 from moe.models import backbones, gate
 from moe.models.mixture import MixtureOfExperts
 from moe.models.starts import start_as_identity

@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from moe import losses, randomness, routing
-from moe.config import Config, LossConfig, ModelConfig, TrainConfig
+from moe.config.run import Config
+from moe.config.sections import LossConfig, ModelConfig, TrainConfig
 from moe.models.gate import add_balance_bias
 from moe.models.routers import Way, make_router
 from moe.types import Gating, Routing

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from moe import randomness, routing
-from moe.config import TrainConfig
+from moe.config.sections import TrainConfig
 from moe.types import Gating, Routing
 
 Choose = Callable[[Gating], Routing]

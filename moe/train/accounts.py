@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moe.config import PART_MODES
+from moe.config.choices import PART_MODES
 from moe.models import cost
 from moe.models.routers import make_router
 from moe.train.budget import experts_learning

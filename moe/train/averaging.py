@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
-from moe.config import TrainConfig
+from moe.config.sections import TrainConfig
 
 _LOOKAHEAD_DECAY = 0.95
 """Of one step, at the end of the training."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from moe.config import Config, read_budget
+from moe.config.run import Config
+from moe.config.specs import read_budget
 from moe.data.pipeline import Split, steps_per_epoch
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts

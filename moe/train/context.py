@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.models.mixture import MixtureOfExperts

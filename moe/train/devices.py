@@ -8,7 +8,7 @@ import sys
 
 import tensorflow as tf
 
-from moe.config import RuntimeConfig
+from moe.config.sections import RuntimeConfig
 from moe.errors import UserError, warn
 from moe.train.team import workers_asked_for
 

@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 import tensorflow as tf
 
 from moe import losses, routing
-from moe.config import Config, LossConfig
+from moe.config.run import Config
+from moe.config.sections import LossConfig
 from moe.evaluate.predict import favourite
 from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import Ways, favourite_alone, make_router, routed_way

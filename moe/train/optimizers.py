@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from moe.config import TrainConfig
+from moe.config.sections import TrainConfig
 from moe.train.muon import muon_step
 from moe.train.schedules import Schedule
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.taxonomy import Groups

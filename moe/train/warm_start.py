@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from moe.config import read_init_from
+from moe.config.specs import read_init_from
 from moe.errors import UserError, warn
 from moe.models.mixture import MixtureOfExperts
 from moe.train.checkpoint import CheckpointStore, Saved

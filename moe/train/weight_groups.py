@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from moe.config import TrainConfig
+from moe.config.sections import TrainConfig
 from moe.models.normalization import BatchNorm
 from moe.models.starts import leaves
 from moe.train.optimizers import GroupedOptimizer, Optimizer, PartOptimizer

@@ -9,7 +9,7 @@ from moe.benchmark import run
 from moe.benchmark.cases import CROSSOVER_TITLE
 from moe.benchmark.measure import Arm, Ratio, Timing
 from moe.benchmark.suites import COST, INPUT, Group
-from moe.config import RuntimeConfig
+from moe.config.sections import RuntimeConfig
 from moe.errors import UserError
 from moe.train.devices import choose_strategy
 

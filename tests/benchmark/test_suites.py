@@ -13,7 +13,7 @@ from moe.benchmark.cases import Case
 from moe.benchmark.measure import Arm
 from moe.benchmark.mixtures import mixture_arm, routed_step_arm
 from moe.benchmark.training import keras_arm, matrix_product_arm, network_arm, pipeline_arm
-from moe.config import SUITES
+from moe.config.choices import SUITES
 from moe.sweep_axes import DISPATCHES, PHASES
 
 

@@ -9,7 +9,8 @@ import pytest
 from rows import make_row
 
 from moe.compare.record import check_same_setting, pack, read_record, unpack, write_record
-from moe.config import Config, TrainConfig
+from moe.config.run import Config
+from moe.config.sections import TrainConfig
 from moe.errors import UserError
 
 

@@ -14,7 +14,7 @@ import moe.run
 import moe.workspace
 from moe.compare.arms import ARMS
 from moe.compare.run import compare
-from moe.config import CompareConfig
+from moe.config.tools import CompareConfig
 from moe.errors import UserError
 from moe.files import alone_in
 from moe.train.stage_run import StageRun

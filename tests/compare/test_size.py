@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moe.compare.size import members, targets, wide_backbones, widened
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.shapes import shapes
 from moe.defaults import resolve
 from moe.errors import UserError

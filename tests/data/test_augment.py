@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe import config
+from moe.config import choices
 from moe.data import augment
 
 KEY = tf.constant([1, 2])
@@ -143,10 +143,10 @@ def test_no_augmentation_changes_nothing():
     np.testing.assert_array_equal(augment.make_augmentation("none")(rows, KEY, None), rows)
 
 
-@pytest.mark.parametrize("name", config.AUGMENTATIONS)
+@pytest.mark.parametrize("name", choices.AUGMENTATIONS)
 def test_every_name_of_the_flag_is_an_augmentation_of_its_own(name):
     images = tf.constant(make_images(32))
-    results = {n: run(n, images, KEY).numpy().tobytes() for n in config.AUGMENTATIONS}
+    results = {n: run(n, images, KEY).numpy().tobytes() for n in choices.AUGMENTATIONS}
     same = [n for n, result in results.items() if result == results[name]]
     # Nobody's turn it is to be mirrored in `run`.
     assert same == (["none", "alternate"] if name in ("none", "alternate") else [name])

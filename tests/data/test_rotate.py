@@ -7,7 +7,7 @@ import pytest
 from toy import draw, toy_config, toy_source
 
 import moe.workspace
-from moe.config import DataConfig
+from moe.config.sections import DataConfig
 from moe.data import registry
 from moe.data.rotate import Turning, parse, rotate
 from moe.data.source import Examples

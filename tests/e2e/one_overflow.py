@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from moe.config import RuntimeConfig
+from moe.config.sections import RuntimeConfig
 from moe.models import backbones
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import BatchNorm

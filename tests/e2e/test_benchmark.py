@@ -10,7 +10,9 @@ import pytest
 from moe.benchmark import run, suites
 from moe.benchmark.cases import Case
 from moe.benchmark.training import network_arm
-from moe.config import BenchmarkConfig, Config, ModelConfig, RuntimeConfig, TrainConfig
+from moe.config.run import Config
+from moe.config.sections import ModelConfig, RuntimeConfig, TrainConfig
+from moe.config.tools import BenchmarkConfig
 from moe.sweep_axes import PHASES
 from moe.train import meter
 

@@ -14,7 +14,7 @@ import pytest
 from toy import TEST, toy_config, toy_source, untrained_run
 
 from moe import run, workspace
-from moe.config import EvalConfig
+from moe.config.tools import EvalConfig
 from moe.data import registry
 from moe.data.source import Examples, Source
 from moe.errors import UserError

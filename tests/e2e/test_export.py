@@ -14,7 +14,7 @@ import tensorflow as tf
 from toy import CLASSES, draw, toy_config, toy_source, untrained_run
 
 from moe import run
-from moe.config import EvalConfig
+from moe.config.tools import EvalConfig
 from moe.data import registry
 from moe.errors import UserError
 from moe.evaluate.run import evaluate

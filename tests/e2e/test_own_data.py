@@ -12,7 +12,7 @@ from tfds_sets import prepare
 from toy import toy_config
 
 from moe import run
-from moe.config import EvalConfig
+from moe.config.tools import EvalConfig
 from moe.data.partitions import PARTITIONS
 from moe.errors import UserError
 from moe.evaluate.run import evaluate

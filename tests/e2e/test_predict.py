@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from toy import CLASSES, draw, toy_source, untrained_run
 
-from moe.config import EvalConfig
+from moe.config.tools import EvalConfig
 from moe.data import registry
 from moe.data.source import Examples
 from moe.errors import UserError

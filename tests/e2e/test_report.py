@@ -5,7 +5,7 @@ from __future__ import annotations
 from toy import toy_config
 
 from moe import run
-from moe.config import EvalConfig
+from moe.config.tools import EvalConfig
 from moe.evaluate.run import evaluate
 
 

@@ -9,7 +9,8 @@ import pytest
 from toy import toy_config
 
 from moe import run
-from moe.config import Config, DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
+from moe.config.run import Config
+from moe.config.sections import DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
 from moe.errors import UserError
 from moe.run_files import read_results
 from moe.train import health

@@ -16,7 +16,8 @@ import tensorflow as tf
 from e2e.teams import ROOT, assert_close, end, start, start_two
 from toy import untrained_run
 
-from moe.config import BenchmarkConfig, EvalConfig, RuntimeConfig
+from moe.config.sections import RuntimeConfig
+from moe.config.tools import BenchmarkConfig, EvalConfig
 from moe.errors import UserError
 from moe.evaluate.run import evaluate
 from moe.evaluate.use import use

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from moe.config import BALANCED_ROUTINGS, EVALUATION_ROUTINGS, ROUTINGS, TOP_K_ROUTINGS
+from moe.config.choices import BALANCED_ROUTINGS, EVALUATION_ROUTINGS, ROUTINGS, TOP_K_ROUTINGS
 from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError

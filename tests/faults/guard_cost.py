@@ -23,7 +23,7 @@ def _tabular(name: str):
     import tensorflow as tf
 
     from moe.benchmark import training
-    from moe.config import LossConfig
+    from moe.config.sections import LossConfig
     from moe.models import backbones
     from moe.models.mixture import MixtureOfExperts
     from moe.models.routers import make_router

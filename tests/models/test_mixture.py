@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe import config, randomness, routing
-from moe.config import Config, LossConfig, ModelConfig, TrainConfig
+from moe import randomness, routing
+from moe.config import choices
+from moe.config.run import Config
+from moe.config.sections import LossConfig, ModelConfig, TrainConfig
 from moe.errors import UserError
 from moe.models import backbones
 from moe.models.build import build_mixture
@@ -447,8 +449,8 @@ def test_weights_do_not_depend_on_what_else_is_built():
     assert same_weights(first.baseline, built(boost="none").baseline)
 
 
-@pytest.mark.parametrize("head", config.EXPERT_HEADS)
-@pytest.mark.parametrize("boost", config.BOOSTS)
+@pytest.mark.parametrize("head", choices.EXPERT_HEADS)
+@pytest.mark.parametrize("boost", choices.BOOSTS)
 def test_outputs_have_the_right_widths(head, boost):
     mixture = built(expert_head=head, boost=boost)
     widths = [part.output_shape[-1] for part in mixture.parts().values()]

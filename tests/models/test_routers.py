@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe import config, randomness, routing
-from moe.config import LossConfig
+from moe import randomness, routing
+from moe.config import choices
+from moe.config.sections import LossConfig
 from moe.models import backbones
 from moe.models.gate import BalancedGate, start_noise_even
 from moe.models.mixture import MixtureOfExperts
@@ -81,7 +82,7 @@ def probabilities(log_probs):
 
 
 def test_the_table_is_whole():
-    assert tuple(ROUTERS) == config.ROUTINGS
+    assert tuple(ROUTERS) == choices.ROUTINGS
     assert {case[0] for case in CASES.values()} == set(ROUTERS)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe.config import Config, ModelConfig
+from moe.config.run import Config
+from moe.config.sections import ModelConfig
 from moe.errors import UserError
 from moe.models import backbones, cost
 from moe.models.build import build_mixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe.config import TrainConfig
+from moe.config.sections import TrainConfig
 from moe.train.averaging import Lookahead, MovingAverage, NoAverage, make_average
 
 START = [np.array([1.0, -2.0], np.float32), np.array([[3.0]], np.float32)]

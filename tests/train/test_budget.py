@@ -7,7 +7,7 @@ import tensorflow as tf
 from toy import toy_config, toy_source
 
 import moe.workspace
-from moe.config import read_budget
+from moe.config.specs import read_budget
 from moe.models import cost
 from moe.train.budget import allot
 from moe.train.stages import stages_of

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe.config import TrainConfig
+from moe.config.sections import TrainConfig
 from moe.models import backbones
 from moe.models.normalization import BatchNorm
 from moe.train.muon import orthogonalised

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe.config import OPTIMIZERS
+from moe.config.choices import OPTIMIZERS
 from moe.train.optimizers import RULES, PartOptimizer, apply_active
 from moe.train.schedules import make_schedule
 

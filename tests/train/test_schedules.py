@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from moe.config import SCHEDULES
+from moe.config.choices import SCHEDULES
 from moe.train.schedules import make_schedule
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from moe.config import Config
+from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.data.source import Examples
 from moe.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from moe import randomness
-from moe.config import LossConfig
+from moe.config.sections import LossConfig
 from moe.models import backbones
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import BatchNorm
