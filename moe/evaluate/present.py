@@ -27,11 +27,11 @@ def results_text(results: Mapping[str, Any]) -> str:
     )
     title = f"{results['mode']} on {results['dataset']}, seed {results['seed']}: test split"
     table = format_table(("", "accuracy %"), rows)
-    health = health_lines(results)
+    health = _health_lines(results)
     return "\n".join(line for line in (title, table, results["note"], *health, cost) if line)
 
 
-def health_lines(results: Mapping[str, Any]) -> list[str]:
+def _health_lines(results: Mapping[str, Any]) -> list[str]:
     """What went wrong while it trained, a line a finding; an older version did not note it down."""
     return [
         f"health, {found['stage']} epoch {found['epoch']}: {found['message']}"

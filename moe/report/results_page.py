@@ -17,7 +17,6 @@ from typing import Any
 from moe.compare.present import HOW, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
-from moe.evaluate.present import health_lines
 from moe.files import read_json
 from moe.report.markdown import table
 
@@ -277,10 +276,16 @@ def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
         seeds = ", ".join(str(run["seed"]) for run in runs)
         lines.append(_origin(f"**{name}**, seeds {seeds}", runs[0]))
         lines.append(f"  - {_stages(runs)}")
-        lines += [
-            f"  - seed {run['seed']}, {finding}" for run in runs for finding in health_lines(run)
-        ]
+        lines += [f"  - seed {run['seed']}, health: {_health(run)}" for run in runs if _health(run)]
     return "\n".join(lines) + "\n"
+
+
+def _health(run: Results) -> str:
+    """What went wrong while it trained, and after which epochs; nothing in an older version."""
+    told: dict[str, dict[str, None]] = {}
+    for found in run.get("health", ()):
+        told.setdefault(f"{found['condition']}, {found['stage']}", {})[str(found["epoch"])] = None
+    return "; ".join(f"{what} epoch {', '.join(epochs)}" for what, epochs in told.items())
 
 
 def _stages(runs: Sequence[Results]) -> str:

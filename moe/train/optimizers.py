@@ -211,6 +211,11 @@ class GroupedOptimizer:
             start = end
 
 
+def rate_flags(optimizer: str) -> str:
+    """The flags that say how fast `--optimizer` learns, for advice."""
+    return "--learning_rate and --muon_rate" if optimizer == "muon" else "--learning_rate"
+
+
 def apply_active(
     optimizers: Mapping[str, Optimizer],
     strategy: tf.distribute.Strategy,

@@ -33,6 +33,7 @@ from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
 from moe.train.objectives import Judgement, make_objective, per_example
+from moe.train.optimizers import rate_flags
 from moe.train.profile import profiling
 from moe.train.routing_watch import RoutingWatch
 from moe.train.schedules import make_schedule
@@ -311,7 +312,8 @@ class StageRun:
         is_untrained = not progress.step + steps
         if context.config.runtime.on_nonfinite == "rollback" and not is_untrained:
             return NonFiniteError(what, fault, self._epoch())
-        advice = "lower --learning_rate, or try --on_nonfinite=rollback"
+        rates = rate_flags(context.config.train.optimizer)
+        advice = f"lower {rates}, or try --on_nonfinite=rollback"
         if context.policy == "mixed_float16":
             advice = "use --precision=mixed_bfloat16 or float32"
         elif steps and progress.total_steps + steps == 1:

@@ -11,6 +11,7 @@ from moe.errors import UserError
 from moe.train.checkpoint import Saved
 from moe.train.context import Context, Progress
 from moe.train.guard import NonFiniteError
+from moe.train.optimizers import rate_flags
 from moe.train.stage_run import StageRun
 from moe.train.stages import Stage, parts_of
 
@@ -95,8 +96,8 @@ def _go_back(context: Context, progress: Progress, why: str) -> tuple[Saved, Pro
     """
     if progress.rollbacks >= _MOST_ROLLBACKS:
         raise UserError(
-            f"{why}, also at {progress.rate:g} times the learning rate; lower --learning_rate and "
-            "look at the data."
+            f"{why}, also at {progress.rate:g} times the learning rate; lower "
+            f"{rate_flags(context.config.train.optimizer)} and look at the data."
         )
     saved = context.store.newest()
     halved = {"rate": progress.rate / 2, "rollbacks": progress.rollbacks + 1}

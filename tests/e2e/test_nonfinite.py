@@ -74,13 +74,15 @@ def test_it_ends_the_run_and_names_stage_step_and_part(toy, tmp_path, poison, fl
         _assert_finite(tmp_path / "checkpoints")
 
 
-def test_a_rate_that_is_far_too_high_is_named_with_what_to_try(toy, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_rate_that_is_far_too_high_is_named_with_what_to_try(toy, tmp_path, optimizer):
+    rates = "--learning_rate" + " and --muon_rate" * (optimizer == "muon")
     message = (
         r"^stage joint, step \d+: \w+ of (baseline|gate|experts|mixture) is (nan|inf).*; "
-        r"lower --learning_rate, or try --on_nonfinite=rollback\."
+        rf"lower {rates}, or try --on_nonfinite=rollback\."
     )
     with pytest.raises(UserError, match=message) as told:
-        run.train(toy_config(tmp_path, learning_rate=1e30))
+        run.train(toy_config(tmp_path, optimizer=optimizer, learning_rate=1e30))
     (event,) = [record for record in _records(tmp_path) if record.get("event") == "nonfinite"]
     assert (event["stage"], event["step"] > 1) == ("joint", True)
     assert event["part"] in ("baseline", "gate", "experts", "mixture")

@@ -117,11 +117,21 @@ def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
 
 
 def test_what_went_wrong_is_told_by_seed():
-    finding = {"stage": "joint", "epoch": 3, "message": "collapse: a has it all. Try less."}
-    sick = _run(1, 0.5) | {"health": [{**finding, "condition": "collapse", "expert": "a"}]}
-    page = results_page({"run": [_run(0, 0.5), sick]})
+    def finding(condition: str, epoch: int) -> dict:
+        return {"stage": "joint", "epoch": epoch, "condition": condition, "expert": "a"}
+
+    found = [
+        finding("collapse", 3),
+        finding("dead expert", 3),
+        finding("dead expert", 3),
+        finding("collapse", 5),
+    ]
+    page = results_page({"run": [_run(0, 0.5), _run(1, 0.5) | {"health": found}]})
     assert page.count("health") == 1
-    assert "  - seed 1, health, joint epoch 3: collapse: a has it all. Try less.\n" in page
+    assert (
+        "  - seed 1, health: collapse in joint, epochs 3, 5; dead expert in joint, epochs 3\n"
+        in page
+    )
 
 
 def test_seeds_become_one_row_with_their_spread():
