@@ -128,10 +128,7 @@ def test_what_went_wrong_is_told_by_seed():
     ]
     page = results_page({"run": [_run(0, 0.5), _run(1, 0.5) | {"health": found}]})
     assert page.count("health") == 1
-    assert (
-        "  - seed 1, health: collapse in joint, epochs 3, 5; dead expert in joint, epochs 3\n"
-        in page
-    )
+    assert "  - seed 1, health: collapse, joint epoch 3, 5; dead expert, joint epoch 3\n" in page
 
 
 def test_seeds_become_one_row_with_their_spread():
