@@ -71,6 +71,7 @@ FLOORS = [
     ["moe.train.objectives", "moe.train.context", "moe.train.state"],
     ["moe.trained"],
     ["moe.serving", "moe.train.step", "moe.train.loop", "moe.train.warm_start"],
+    ["moe.train.best_weights", "moe.train.validation"],
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
     ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],

@@ -16,26 +16,22 @@ import tensorflow as tf
 from moe import randomness
 from moe.data.augment import make_augmentation
 from moe.data.pipeline import (
-    Split,
-    evaluation_batches,
     replica_batches,
     steps_per_epoch,
     training_batches,
 )
 from moe.errors import UserError
-from moe.evaluate.attribution import boost_counts
 from moe.train.averaging import make_average
+from moe.train.best_weights import BestWeights
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
 from moe.train.guard import FINE, OVERFLOW, Fault, NonFiniteError, all_finite, describe
-from moe.train.health import ALONE, NAMED, UNNAMED, HealthWatch
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
-from moe.train.objectives import Judgement, make_objective, per_example
+from moe.train.objectives import make_objective, per_example
 from moe.train.optimizers import rate_flags
 from moe.train.profile import profiling
-from moe.train.routing_watch import RoutingWatch
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
 from moe.train.state import (
@@ -45,19 +41,15 @@ from moe.train.state import (
     part_variables,
 )
 from moe.train.step import make_train_step
+from moe.train.validation import CutShortError, Validation
 from moe.train.weight_groups import make_optimizer
 
 _LOOP_SECONDS = 1.0
 _MAX_LOOP_SECONDS = 5.0
 """Also where the steps of a loop were asked for: no signal is heard while it runs."""
 _MAX_LOOP_STEPS = 1_000
-_EVALUATION_BATCH = 512
 _MOST_IN_A_ROW = 20
 """Steps without a finite number after which skipping them leads nowhere."""
-
-
-class _CutShortError(Exception):
-    """A validation that was not finished, because the run is to stop."""
 
 
 class StageRun:
@@ -72,25 +64,12 @@ class StageRun:
         self._parts = parts
         config = context.config
         self._data = context.data.train.of_group(stage.group)
-        self._validation = context.data.validation.of_group(stage.group)
         self._batch_size = config.train.batch_size
         self._epoch_steps = steps_per_epoch(len(self._data), self._batch_size)
         # A stage that its seconds end has steps without end.
         self._steps = stage.steps or np.iinfo(np.int64).max
         self._objective = make_objective(stage, context.mixture, config, context.groups)
-        self._watch, self._health = None, None
-        if self._objective.routes:
-            groups, validation = context.groups, self._validation
-            self._watch = RoutingWatch(
-                validation.examples.label, validation.group, context.mixture.num_classes
-            )
-            together = NAMED if groups.named else UNNAMED
-            self._health = HealthWatch(
-                groups.names,
-                groups.shares(validation.group),
-                len(validation),
-                together if stage.kind == "joint" else ALONE,
-            )
+        self._validation = Validation(context, stage, self._objective)
         self._seed_key = randomness.seed_pair(config.train.seed, "stage", stage.name)
         models = context.mixture.parts()
         self._models = {part: models[part] for part in stage.parts}
@@ -111,15 +90,10 @@ class StageRun:
             self._loss_scale = make_loss_scale(context.policy)
             learning = {part: part_variables(self._models[part]) for part in self._optimizers}
             self._average = make_average(config.train, learning, self._steps)
-            # The best weights so far: part of the checkpoint, so that one file tells it all.
-            self._best = {
-                part: [tf.Variable(v, trainable=False) for v in part_variables(model)]
-                for part, model in self._models.items()
-            }
+            self._best = BestWeights(self._models)
         fixed = config.runtime.steps_per_loop
         self._most_steps = fixed or _MAX_LOOP_STEPS
         self._loop_seconds = _MAX_LOOP_SECONDS if fixed else _LOOP_SECONDS
-        self._judge = tf.function(self._objective.evaluate, autograph=False)
         self._epoch_seconds = 0.0
         self._epoch_examples_before = 0.0
         self._stopping = False
@@ -134,8 +108,8 @@ class StageRun:
             | {f"optimizer.{part}": opt.state() for part, opt in self._optimizers.items()}
             | {"loss_scale": self._loss_scale.state()}
             | self._average.state()
-            | {f"best.{part}": best for part, best in self._best.items()}
-            | ({"routing_watch": self._watch.state()} if self._watch else {})
+            | self._best.state()
+            | self._validation.state()
         )
 
     def train(self) -> None:
@@ -148,7 +122,7 @@ class StageRun:
         if not self._optimizers:
             return
         if self._progress.is_open and self._at_epoch_end():
-            with contextlib.suppress(_CutShortError):
+            with contextlib.suppress(CutShortError):
                 self._close_epoch()
             self._agree()
             self._context.stop.check()
@@ -157,7 +131,7 @@ class StageRun:
         iterator, loop = self._start()
         saved_at, per_loop = time.monotonic(), 1
         if self._stage.start_counts and self._progress.step == 0:
-            with contextlib.suppress(_CutShortError):
+            with contextlib.suppress(CutShortError):
                 self._judge_epoch(0)  # of what nothing has been learned yet
         # Up to here everything is saved.
         self._agree()
@@ -382,7 +356,7 @@ class StageRun:
         self._context.reporter.end_epoch()
         try:
             improved = self._close_epoch()
-        except _CutShortError:
+        except CutShortError:
             return False
         if not self._is_over():
             self._open_epoch()
@@ -392,7 +366,7 @@ class StageRun:
         """Validates and reports the epoch; says whether it is the best so far.
 
         Raises:
-          _CutShortError: nothing is changed yet.
+          CutShortError: nothing is changed yet.
         """
         progress = self._progress
         epoch = -(-progress.step // self._epoch_steps)
@@ -423,12 +397,12 @@ class StageRun:
           Whether they are, and the record of the validation split.
 
         Raises:
-          _CutShortError: nothing is changed yet.
+          CutShortError: nothing is changed yet.
           UserError, NonFiniteError: the validation NLL is not finite.
         """
         reporter = self._context.reporter
         with self._average.evaluated():
-            validation = self._validate()
+            validation = self._validation.look()
             improved = self._keep_if_best(epoch, validation)
         where = self._position(epoch)
         if train:
@@ -472,47 +446,8 @@ class StageRun:
         improved = progress.best_score is None or score > progress.best_score
         if improved:
             progress.best_score, progress.best_epoch = score, epoch
-            for part, best in self._best.items():
-                for keep, now in zip(best, part_variables(self._models[part]), strict=True):
-                    keep.assign(now)
+            self._best.keep()
         return improved
-
-    def _validate(self) -> dict[str, Any]:
-        judged = self._judge_all(self._validation)
-        record = {
-            "accuracy": float(judged.correct.mean()),
-            "nll": float(judged.nll.astype(np.float64).mean()),
-        }
-        if self._watch:
-            record |= self._watch.look(judged.routed)
-            if self._context.groups.named:
-                right = judged.routed.favourite == self._validation.group
-                record["gate_accuracy"] = float(right.mean())
-        if judged.baseline_correct is not None:
-            record |= boost_counts(judged.correct, judged.baseline_correct)
-        return record
-
-    def _judge_all(self, split: Split) -> Judgement:
-        """The judgements of every example of a split, in order, as arrays.
-
-        Raises:
-          _CutShortError: the run is to stop.
-        """
-        parts, weight = [], []
-        for batch in evaluation_batches(split, _EVALUATION_BATCH):
-            if self._context.stop.number is not None:
-                raise _CutShortError
-            parts.append(self._judge(batch))
-            weight.append(batch.weight.numpy())
-        real = np.concatenate(weight) > 0
-        if real.sum() != len(split):
-            raise AssertionError(f"{real.sum()} of {len(split)} examples evaluated")
-        return tf.nest.map_structure(
-            lambda *column: (
-                None if column[0] is None else np.concatenate([c.numpy() for c in column])[real]
-            ),
-            *parts,
-        )
 
     def _check_health(self, epoch: int, validation: dict[str, Any]) -> None:
         """Warns of what is newly wrong with the mixture, or stops for it.
@@ -520,9 +455,7 @@ class StageRun:
         Raises:
           UserError: something is, and `--on_unhealthy=stop` was asked for.
         """
-        if self._health is None:
-            return
-        seen = self._health.look(epoch, validation, last=self._is_over())
+        seen = self._validation.symptoms(epoch, validation, last=self._is_over())
         if seen is None:
             return
         progress, where = self._progress, f"{self._stage.name} epoch {epoch}"
@@ -578,9 +511,7 @@ class StageRun:
         """Takes the best weights, notes the outcome and opens the next stage."""
         progress = self._progress
         if progress.best_score is not None:
-            for part, best in self._best.items():
-                for now, keep in zip(part_variables(self._models[part]), best, strict=True):
-                    now.assign(keep)
+            self._best.take()
         progress.finished.append(
             {
                 "name": self._stage.name,

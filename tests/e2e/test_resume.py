@@ -222,7 +222,7 @@ def test_steps_do_not_depend_on_loops_nor_on_when_they_are_looked_at(toy, monkey
 
     def loop_and_look(self, *args):
         seconds = run_loop(self, *args)
-        self._judge_all(self._validation)
+        self._validation.judge_all()
         self._context.reporter.log({"step": 0, "note": "an event more"})
         return seconds
 

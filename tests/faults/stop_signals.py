@@ -27,7 +27,7 @@ _WIDTH = 0.2
 def _enter(phase: str, passes: int, entered: warm.Shared) -> None:
     """In a child: marks that it is in a phase, at the so manieth time."""
     from moe import run
-    from moe.train import checkpoint, stage_run
+    from moe.train import checkpoint, stage_run, validation
     from moe.workspace import Workspace
 
     owner, name = {
@@ -35,7 +35,7 @@ def _enter(phase: str, passes: int, entered: warm.Shared) -> None:
         "build": (Workspace, "build"),
         "compile": (stage_run, "make_train_loop"),
         "train": (stage_run.StageRun, "_run_loop"),
-        "validate": (stage_run.StageRun, "_judge"),
+        "validate": (validation.Validation, "_judge"),
         "save": (checkpoint, "digest_of"),
         "evaluate": (run, "_conclude"),
     }[phase]
@@ -54,13 +54,13 @@ def _enter(phase: str, passes: int, entered: warm.Shared) -> None:
         return entering
 
     if phase == "validate":  # an attribute of the object
-        start = stage_run.StageRun.__init__
+        start = owner.__init__
 
         def init(self, *args):
             start(self, *args)
             self._judge = marked(self._judge)
 
-        stage_run.StageRun.__init__ = init
+        owner.__init__ = init
     else:
         setattr(owner, name, marked(getattr(owner, name)))
 
