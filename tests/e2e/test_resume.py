@@ -24,7 +24,7 @@ from moe.config.tools import EvalConfig
 from moe.data import registry
 from moe.errors import UserError
 from moe.evaluate.run import evaluate
-from moe.train import stage_run
+from moe.train import stage_run, validation
 from moe.train.checkpoint import CheckpointStore
 from moe.train.loss_scale import DynamicScale
 from moe.train.progress import Reporter
@@ -326,7 +326,9 @@ def test_data_that_changed_under_a_run_are_refused(toy, monkeypatch, tmp_path):
 def test_patience_ends_a_stage_and_the_best_weights_come_back(toy, monkeypatch, tmp_path):
     """Validation is made to get worse after the first epoch."""
     scores = iter([0.9, 0.5, 0.4, 0.3, 0.2])
-    monkeypatch.setattr(StageRun, "_validate", lambda self: {"accuracy": next(scores), "nll": 1.0})
+    monkeypatch.setattr(
+        validation.Validation, "look", lambda self: {"accuracy": next(scores), "nll": 1.0}
+    )
     run.train(toy_config(tmp_path / "stopped", "baseline", epochs=9, patience=2))
     results = json.loads((tmp_path / "stopped" / "results.json").read_text())
     assert results["epochs"] == 3
@@ -370,26 +372,26 @@ def _command(workdir: pathlib.Path) -> list[str]:
 @pytest.mark.parametrize(("epoch", "batch"), [(1, 2), (2, 1)])
 def test_a_validation_that_was_cut_short_is_done_again(toy, monkeypatch, tmp_path, epoch, batch):
     """Also the last one, after which nothing is left to train."""
-    monkeypatch.setattr(stage_run, "_EVALUATION_BATCH", 10)  # three of them
+    monkeypatch.setattr(validation, "_BATCH", 10)  # three of them
     run.train(toy_config(tmp_path / "straight", "baseline"))
-    judge_all, calls = StageRun._judge_all, []
+    judge_all, calls = validation.Validation.judge_all, []
 
-    def judge_and_stop(self, split):
-        calls.append(split)
+    def judge_and_stop(self):
+        calls.append(self)
         judge, left = self._judge, [batch]
 
         def judge_a_batch(rows):
             left[0] -= 1
             if not left[0]:
-                self._context.stop.note()
+                self._stop.note()
             return judge(rows)
 
         if len(calls) == epoch:
             self._judge = judge_a_batch
-        return judge_all(self, split)
+        return judge_all(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageRun, "_judge_all", judge_and_stop)
+        patch.setattr(validation.Validation, "judge_all", judge_and_stop)
         assert run.train(toy_config(tmp_path / "cut", "baseline")) == 143
     assert sum("split" in record for record in _records(tmp_path / "cut")) == 2 * (epoch - 1)
     assert not (tmp_path / "cut" / "results.json").exists()
