@@ -39,5 +39,7 @@ def test_every_pair_trains(part):
 
 
 @pytest.mark.slow
-def test_every_combination_trains_and_continues_exactly():
-    assert "90 combinations, 0 faults" in _walk("--cover=all", "--continued")
+@pytest.mark.parametrize("part", range(3))
+def test_every_combination_trains_and_continues_exactly(part):
+    told = _walk("--cover=all", "--continued", f"--part={part}", "--parts=3")
+    assert "30 combinations, 0 faults" in told
