@@ -92,6 +92,18 @@ def stop_on_signals() -> Iterator[StopRequest]:
         os.close(written)  # ends the thread
 
 
+def hear_again() -> None:
+    """Puts the handlers back that a library replaced underneath Python.
+
+    Where workers are connected TensorFlow takes SIGTERM for itself: a notice of preemption that
+    nobody reads. Python would go on saying that its own handler is there.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in _NUMBERS:
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
+
+
 def _end_at_the_second(pipe: int) -> None:
     """Reads numbers of signals until the other end is closed; the second one ends the process."""
     seen = 0

@@ -107,18 +107,20 @@ def check(case: Case, folder: pathlib.Path, continued: bool) -> list[str]:
             if len(sums) != TEST or np.abs(sums - 1).max() > 1e-5:
                 faults.append(f"{name} do not sum to 1 ({np.abs(sums - 1).max()})")
 
-    def weights(name: str) -> dict[str, np.ndarray]:
-        reader = tf.train.load_checkpoint(str(folder / name / "best" / "ckpt-1"))
+    def state(name: str) -> dict[str, np.ndarray]:
+        reader = tf.train.load_checkpoint(str(folder / name / "checkpoints" / "ckpt-4"))
         names = [n for n in reader.get_variable_to_shape_map() if n.endswith("VARIABLE_VALUE")]
         return {name: reader.get_tensor(name) for name in names}
 
-    found = weights("run")
+    found = state("run")
     faults += [f"{name} is not finite" for name, v in found.items() if not np.isfinite(v).all()]
     if continued:
         for steps in (2, 4):
             _train(case, folder / "cut", steps=steps)
-        other = weights("cut")
-        faults += [f"{n} is another one where cut" for n in found if (found[n] != other[n]).any()]
+        other = state("cut")
+        # A run of two steps is judged after them, and may have been at its best there.
+        same = [name for name in found if not name.startswith("best.")]
+        faults += [f"{n} is another one where cut" for n in same if (found[n] != other[n]).any()]
     return faults
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import pathlib
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import threading
 
 import pytest
 
-from moe.train.signals import StopRequest, StopTraining, stop_on_signals
+from moe.train.signals import StopRequest, StopTraining, hear_again, stop_on_signals
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -44,6 +45,18 @@ def test_a_signal_that_gets_lost_is_heard_at_the_end_or_at_the_next_beginning():
         stop.note()  # as if a destructor had swallowed the exception
     with pytest.raises(StopTraining), stop.at_once():
         raise AssertionError("went on")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_library_that_takes_a_signal_underneath_python_has_to_give_it_back(number):
+    ignore = ctypes.c_void_p(1)  # SIG_IGN
+    with stop_on_signals() as stop:
+        ctypes.CDLL(None).signal(ctypes.c_int(number), ignore)
+        signal.raise_signal(number)
+        assert stop.number is None
+        hear_again()
+        signal.raise_signal(number)
+        assert stop.number == number
 
 
 def test_no_library_that_catches_exceptions_keeps_a_program_from_ending():
