@@ -93,7 +93,9 @@ def test_the_speed_of_a_run(toy, tmp_path, monkeypatch):
     assert clock[-1] == pytest.approx(sum(parts[:2]), abs=0.01)
 
 
-@pytest.mark.parametrize(("factor", "full"), [(0.5, True), (3.0, False)])
+@pytest.mark.parametrize(
+    ("factor", "full"), [(0.5, True), pytest.param(3.0, False, marks=pytest.mark.slow)]
+)
 def test_what_fixed_shapes_drop_is_counted(toy, tmp_path, factor, full):
     flags = {"routing": "hard", "jit_compile": True, "capacity_factor": factor}
     assert run.train(toy_config(tmp_path, groups="none:3", **flags)) == 0

@@ -85,7 +85,7 @@ def test_folders_of_seven_kinds_and_groups_down_to_one_of_them(tmp_path, capsys)
     content = {f"g{len(m)}": [f"kind {kind}" for kind in m] for m in members}
     groups.write_text(json.dumps(content))
     flags = {"image_size": 12, "skip_unreadable": True, "class_weights": "balanced"}
-    flags |= {"boost": "none", "learning_rate": 1e-2}
+    flags |= {"baseline": False, "boost": "none", "learning_rate": 1e-2}
     config = toy_config(
         tmp_path / "run",
         "separate",

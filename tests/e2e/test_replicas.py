@@ -45,7 +45,7 @@ CASES = {
     ],
     "trunk": ["--trunk=1", "--optimizer=muon", "--muon_rate=0.01", "--lookahead=3"],
 }
-EVERY_DAY = [("replicas", "hard"), ("replicas", "batch statistics")]
+EVERY_DAY = [("replicas", "hard")]
 TEAMS = [*(("replicas", case) for case in CASES), ("workers", "soft"), ("workers", "hard")]
 # On one device all in one process: most of a short run is loading TensorFlow. Two strategies with
 # replicas would mistake each other's sums.

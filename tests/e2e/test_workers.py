@@ -32,12 +32,12 @@ FLAGS = [
 
 
 def test_two_workers_equal_one_device_also_after_one_was_killed(tmp_path):
-    alone = start(tmp_path / "alone", *FLAGS, "--steps=400")
+    alone = start(tmp_path / "alone", *FLAGS, "--steps=200")
     end(alone)
     assert alone.returncode == 0
 
     together = tmp_path / "together"
-    chief, other = start_two(together, *FLAGS, "--steps=400")
+    chief, other = start_two(together, *FLAGS, "--steps=200")
     while not (together / "checkpoints" / "ckpt-10.json").exists():
         for process in (chief, other):
             assert process.poll() is None, end(process)
@@ -49,7 +49,7 @@ def test_two_workers_equal_one_device_also_after_one_was_killed(tmp_path):
     assert "error: another worker is gone" in said
     assert "Traceback" not in said
 
-    both = start_two(together, *FLAGS, "--steps=400")
+    both = start_two(together, *FLAGS, "--steps=200")
     out, err = zip(*(end(process) for process in both), strict=True)
     assert [process.returncode for process in both] == [0, 0], err
     assert "mixture, soft routing" in out[0]
