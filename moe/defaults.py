@@ -46,19 +46,20 @@ _TABULAR = {
 _BY_NAME = {"shapes": _SHAPES, "clusters": _CLUSTERS}
 
 
-def check_tta(tta: str, image: bool, name: str) -> None:
-    """Refuses a second look where there is nothing to mirror.
+def check_images(flag: str, value: str | None, image: bool, dataset: str) -> None:
+    """Refuses a flag that asks something of images where there are none.
 
     Args:
-      tta: `none` or `flip`.
+      flag: its name.
+      value: what was given; `none` and None ask for nothing.
       image: whether examples are images.
-      name: of the data set.
+      dataset: its name.
 
     Raises:
-      UserError: there is not.
+      UserError: it does.
     """
-    if not image and tta != "none":
-        raise UserError(f"--tta={tta} is for images; {name} has none.")
+    if not image and value not in (None, "none"):
+        raise UserError(f"--{flag}={value} is for images; {dataset} has none.")
 
 
 def resolve(config: Config, source: Source, num_features: int) -> Config:
@@ -84,9 +85,8 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
                     f"--{flag}={value}: mirrors images, and a mirrored one of {source.name} is of "
                     f"another cluster; use --{flag}=none."
                 )
-    if not image and config.data.augment not in (None, "none"):
-        raise UserError(f"--augment={config.data.augment} is for images; {source.name} has none.")
-    check_tta(config.model.tta, image, source.name)
+    for flag, value in (("augment", config.data.augment), ("tta", config.model.tta)):
+        check_images(flag, value, image, source.name)
     data = _fill(dataclasses.replace(config.data, dataset=source.name), defaults)
     model = _fill(config.model, defaults)
     if model.boost is None:

@@ -49,7 +49,7 @@ from moe.train.devices import choose_strategy, compute_deterministically, thread
 from moe.train.meter import Meter
 from moe.train.precision import choose_precision
 from moe.train.progress import Reporter, Silent
-from moe.train.signals import StopRequest, StopTraining, hear_again, stop_on_signals
+from moe.train.signals import StopRequest, StopTraining, stop_on_signals
 from moe.train.stages import (
     Stage,
     check_examples,
@@ -163,7 +163,6 @@ def _prepare(
     if config.runtime.deterministic:
         compute_deterministically(config.train.seed)
     strategy = choose_strategy(config.runtime)
-    hear_again()
     precision = choose_precision(config.runtime.precision)
     with meter.preparing():
         workspace = open_workspace(config, found_groups or _noted_groups(config.runtime.workdir))

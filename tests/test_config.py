@@ -48,6 +48,8 @@ def test_no_two_sections_share_a_field_name():
 WRONG = [
     ("mode", "joined", "one of baseline, gate, experts, separate, joint, staged"),
     ("routing", "dense", "one of soft, hard, topk, noisy_topk, expert_choice"),
+    ("routing", None, "one of soft, hard, topk, noisy_topk, expert_choice"),
+    ("optimizer", None, "one of sgd, momentum"),
     ("expert_head", "half", "one of full, group"),
     ("mixture_loss", "nll", "one of likelihood, expected"),
     ("precision", "float16", "one of auto, float32"),

@@ -169,9 +169,8 @@ def verdict(summary: Summary) -> list[str]:
     """What is significant and what is not, a sentence each."""
     if summary["chosen"] is None:
         return ["No mixture is finished at a seed that all mixtures have: nothing to choose yet."]
-    against = against_chosen(summary)
-    said = [_choice(summary), *(_against_control(comparison) for comparison in against)]
-    said += _whose_gain(summary["chosen"], {c["b"]: c for c in against})
+    said = [_choice(summary), *map(_against_control, against_chosen(summary))]
+    said += _whose_gain(summary)
     said += _between_mixtures(summary["mixtures"])
     return [*said, *_caveats(summary)]
 
@@ -182,8 +181,7 @@ def headline(summary: Summary) -> list[str]:
     Args:
       summary: of a comparison with a chosen mixture.
     """
-    against = {c["b"]: c for c in against_chosen(summary)}
-    return [_choice(summary), *_whose_gain(summary["chosen"], against), *_caveats(summary)]
+    return [_choice(summary), *_whose_gain(summary), *_caveats(summary)]
 
 
 def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
@@ -219,10 +217,11 @@ def _told(comparison: Mapping[str, Any]) -> str:
     return f"{found}: significantly {ahead}."
 
 
-def _whose_gain(chosen: str, against: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _whose_gain(summary: Summary) -> list[str]:
     """A gain that a control also has is not the mixture's."""
-    above = against.get("baseline")
-    rivals = {name: c for name, c in against.items() if name != "baseline"}
+    chosen = summary["chosen"]
+    rivals = {comparison["b"]: comparison for comparison in against_chosen(summary)}
+    above = rivals.pop("baseline", None)
     if above is None or not rivals:
         return []
     if outcome(above) != "ahead":

@@ -28,6 +28,8 @@ _CHOICES = {
     "boost": choices.BOOSTS,
     "augment": choices.AUGMENTATIONS,
 }
+_OPEN = ("boost", "augment")
+"""Of these, those that a data set may decide: None until then."""
 _POSITIVE = (
     *("train_examples", "image_size", "crop_reach", "top_k"),
     *("epochs", "steps", "batch_size", "learning_rate", "bias_lr_scale", "muon_rate"),
@@ -35,8 +37,7 @@ _POSITIVE = (
     *("cpu_replicas", "steps_per_loop", "checkpoint_seconds", "keep"),
 )
 _NOT_NEGATIVE = (
-    *("gate_supervision", "baseline_loss", "expert_loss", "balance_loss"),
-    *("importance_loss", "load_loss", "z_loss"),
+    *(field.name for field in dataclasses.fields(LossConfig) if field.name != "mixture_loss"),
     *("trunk", "balance_bias", "patience", "weight_decay", "lookahead", "seed", "data_seed"),
     *("gpus", "checkpoint_steps"),
 )
@@ -75,7 +76,7 @@ def validate(
 def _check_values(flags: Mapping[str, Any]) -> None:
     """Those that have a rule for themselves."""
     for name, allowed in _CHOICES.items():
-        if flags[name] is not None:
+        if flags[name] is not None or name not in _OPEN:
             one_of(name, flags[name], allowed)
     for name in _POSITIVE:
         positive(name, flags[name])

@@ -276,7 +276,9 @@ def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
         seeds = ", ".join(str(run["seed"]) for run in runs)
         lines.append(_origin(f"**{name}**, seeds {seeds}", runs[0]))
         lines.append(f"  - {_stages(runs)}")
-        lines += [f"  - seed {run['seed']}, health: {_health(run)}" for run in runs if _health(run)]
+        lines += [
+            f"  - seed {run['seed']}, health: {told}" for run in runs if (told := _health(run))
+        ]
     return "\n".join(lines) + "\n"
 
 

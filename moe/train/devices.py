@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from moe.config.sections import RuntimeConfig
 from moe.errors import UserError, warn
+from moe.train.signals import hear_again
 from moe.train.team import workers_asked_for
 
 
@@ -58,7 +59,9 @@ def choose_strategy(runtime: RuntimeConfig, team: bool = True) -> tf.distribute.
     if workers > 1:
         # It waits for all of them, and says nothing meanwhile.
         print(f"waiting for {workers} workers: {', '.join(addresses)}", file=sys.stderr, flush=True)
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        hear_again()
+        return strategy
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([f"GPU:{n}" for n in range(len(gpus))])
     if not gpus and runtime.cpu_replicas > 1:
