@@ -8,7 +8,7 @@ from typing import Any
 from moe.compare.present import against_chosen, headline, outcome, points, spread
 from moe.compare.record import Record
 from moe.compare.summary import Summary, summarize
-from moe.report.markdown import table
+from moe.report.markdown import replace_marked, table
 
 BEGIN, END = "<!-- finding -->\n", "<!-- end of finding -->\n"
 _HEADER = (
@@ -71,8 +71,7 @@ def put_between(text: str, block: str) -> str:
     Raises:
       ValueError: a mark is not there.
     """
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    return f"{text[:begin]}\n{block}\n{text[end:]}"
+    return replace_marked(text, BEGIN, END, f"{BEGIN}\n{block}\n{END}")
 
 
 def _arm(summary: Summary, name: str) -> tuple[str, str, str]:

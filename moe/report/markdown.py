@@ -1,11 +1,27 @@
-"""Tables in Markdown."""
+"""What generated pages have in common: tables, where a figure comes from, marks around it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table, lines ended."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def origin(found: Mapping[str, Any]) -> str:
+    """Command, device, versions and revision of what a JSON file says."""
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return f"`{found['command']}`; {found['device']}; {versions}; revision {found['revision']}"
+
+
+def replace_marked(text: str, begin: str, end: str, block: str) -> str:
+    """The text with `block` in place of two marks and what is between them.
+
+    Raises:
+      ValueError: a mark is not there.
+    """
+    return text[: text.index(begin)] + block + text[text.index(end) + len(end) :]

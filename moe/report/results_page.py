@@ -18,7 +18,7 @@ from moe.compare.present import HOW, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
-from moe.report.markdown import table
+from moe.report.markdown import origin, table
 
 _AGREEMENT = "group_normalized_mutual_information"
 _MACS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
@@ -121,8 +121,8 @@ def comparisons_section(comparisons: Mapping[str, Sequence[Record]]) -> str:
         origins = collections.Counter(_origin("rows", row) for row in rows)
         blocks.append(
             "".join(
-                origin.replace("- rows", f"- {count} rows", 1) + "\n"
-                for origin, count in sorted(origins.items())
+                line.replace("- rows", f"- {count} rows", 1) + "\n"
+                for line, count in sorted(origins.items())
             )
         )
     return "\n".join(blocks)
@@ -305,11 +305,7 @@ def _stages(runs: Sequence[Results]) -> str:
 
 
 def _origin(title: str, found: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-    return (
-        f"- {title}: `{found['command']}`; {found['device']}; {versions}; "
-        f"revision {found['revision']}"
-    )
+    return f"- {title}: {origin(found)}"
 
 
 def _dig(content: Any, *keys: str) -> Any:

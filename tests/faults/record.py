@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from moe.report.markdown import origin, replace_marked, table
+
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results" / "reliability"
 PAGE = ROOT / "docs" / "reliability.md"
@@ -71,24 +73,20 @@ def _value(value: Any) -> str:
 
 def section(folder: pathlib.Path = FOLDER) -> str:
     """The generated part of the page, its marks included."""
-    lines = []
+    blocks = []
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        versions = ", ".join(f"{name} {v}" for name, v in content["versions"].items())
-        lines += [f"### {path.stem.replace('_', ' ')}", "", "| found | |", "|---|---|"]
         numbers = {name: v for name, v in content.items() if name not in _PROVENANCE}
         numbers["faults"] = len(content["faults"])
-        lines += [f"| {name.replace('_', ' ')} | {_value(v)} |" for name, v in numbers.items()]
-        lines += ["", f"`{content['command']}`; {content['device']}; {versions}; revision "]
-        lines[-1] += f"{content['revision']}"
-        lines.append("")
-    return _FROM + "\n".join(["", *lines]) + _TO
+        rows = [(name.replace("_", " "), _value(v)) for name, v in numbers.items()]
+        title = path.stem.replace("_", " ")
+        blocks.append(f"\n### {title}\n\n{table(('found', ''), rows)}\n{origin(content)}\n")
+    return _FROM + "".join(blocks) + _TO
 
 
 def whole_page(page: str, generated: str) -> str:
     """The page with its generated part replaced."""
-    before, _, rest = page.partition(_FROM)
-    return before + generated + rest.partition(_TO)[2]
+    return replace_marked(page, _FROM, _TO, generated)
 
 
 def main() -> int:
