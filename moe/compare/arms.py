@@ -44,9 +44,12 @@ MEMBER_STRIDE = 1000
 rows share one, so that they vary as independent ones do."""
 
 
-def possible_arms(named: bool) -> list[str]:
-    """The arms that there are; only `joint` can train experts without named groups."""
-    return [name for name, arm in ARMS.items() if named or arm.mode not in ("separate", "staged")]
+def possible_arms(in_parts: bool) -> list[str]:
+    """The arms that there are; where a mixture cannot be trained part by part, only `joint`
+    trains one.
+    """
+    by_parts = ("separate", "staged")
+    return [name for name, arm in ARMS.items() if in_parts or arm.mode not in by_parts]
 
 
 def controls_of(mixture: str) -> list[str]:

@@ -46,17 +46,18 @@ def comparison_text(summary: Summary) -> str:
 def grids(summary: Summary) -> list[Grid]:
     """The tables of a comparison; those without a row are left out."""
     found = [
-        _answers(summary),
+        answers(summary),
         _costs(summary),
-        _differences("Mixtures against their controls", summary["controls"]),
-        _differences("Modes and routings against each other", summary["mixtures"]),
+        differences("Mixtures against their controls", summary["controls"]),
+        differences("Modes and routings against each other", summary["mixtures"]),
         _parts(summary),
         _routing(summary),
     ]
     return [grid for grid in found if grid.rows]
 
 
-def _answers(summary: Summary) -> Grid:
+def answers(summary: Mapping[str, Any]) -> Grid:
+    """How good each arm is."""
     rows = [
         (
             name,
@@ -93,7 +94,8 @@ def _network(arm: Mapping[str, Any]) -> str | None:
     return arm["backbone"] if arm["networks"] == 1 else f"{arm['networks']} x {arm['backbone']}"
 
 
-def _differences(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
+def differences(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
+    """What `moe.compare.summary.family` found."""
     rows = [
         (
             comparison["a"],

@@ -12,12 +12,13 @@ import tensorflow as tf
 
 from moe.compare.answers import make_record
 from moe.compare.arms import in_order, possible_arms
-from moe.compare.plan import Row, Setting, all_runs, make_row
+from moe.compare.plan import Row, Run, Setting, all_runs, make_row
 from moe.compare.present import comparison_text
 from moe.compare.record import Record, check_same_setting, read_record, write_record
 from moe.compare.report import write_files, write_report
 from moe.compare.size import members, wide_backbones
 from moe.compare.summary import summarize
+from moe.config.identity import identity_differences
 from moe.config.run import Config
 from moe.config.tools import CompareConfig
 from moe.errors import UserError, warn
@@ -25,6 +26,7 @@ from moe.files import alone_in, choose_workdir, is_there, make_workdir
 from moe.provenance import command_line, continue_command
 from moe.report.available import report_wanted
 from moe.run import train
+from moe.run_files import read_run
 from moe.train.devices import choose_device, on_one_device
 from moe.train.stages import stages_of
 from moe.train.team import workers_asked_for
@@ -51,7 +53,7 @@ def compare(config: CompareConfig) -> int:
     results = pathlib.Path(config.results or workdir / "results")
     workspace = _open(run)
     base = workspace.config
-    arms = _asked(config.arms, possible_arms(workspace.groups.named))
+    arms = _asked(config.arms, possible_arms(_in_parts(workspace)))
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
     records = read_folder(results, base)
@@ -164,9 +166,10 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     """What rows of these arms have in common; builds the mixture once, to weigh it."""
     base = workspace.config
     mixture = workspace.build(choose_device(base.runtime), "float32")
-    stages = stages_of(
-        dataclasses.replace(base, mode="separate"), workspace.groups, list(mixture.parts())
-    )
+    stages = []
+    if _in_parts(workspace):
+        separate = dataclasses.replace(base, mode="separate")
+        stages = stages_of(separate, workspace.groups, list(mixture.parts()))
     shape = workspace.input_shape
     setting = Setting(
         base,
@@ -179,10 +182,23 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     return setting
 
 
+def _in_parts(workspace: Workspace) -> bool:
+    """Whether a mixture can be trained part by part: an expert needs a group that has a name, a
+    trunk needs a baseline that trains it.
+    """
+    model = workspace.config.model
+    return workspace.groups.named and (model.baseline or not model.trunk)
+
+
 def _train_runs(row: Row) -> int:
-    """Trains what is not finished of the row's runs; returns the exit code of the last one."""
+    """Trains what is not finished of the row's runs; returns the exit code of the last one.
+
+    Raises:
+      UserError: in the place of one is another run.
+    """
     for run in all_runs(row.runs):
         if is_there(run.folder / "results.json"):
+            check_finished(run)
             continue
         print(f"--- {run.folder}", flush=True)
         code = train(run.config)
@@ -190,6 +206,26 @@ def _train_runs(row: Row) -> int:
         if code:
             return code
     return 0
+
+
+def check_finished(run: Run) -> None:
+    """Refuses a finished run that is another than the one planned for its folder.
+
+    One trained by itself, with `--epochs=N` in place of a budget of as many, is the same.
+
+    Raises:
+      UserError: it is another.
+    """
+    found, planned = read_run(run.folder).config, run.config
+    if found.train.budget is None and found.train.steps is None:
+        length = {"budget": f"epochs:{found.train.epochs}", "epochs": planned.train.epochs}
+        found = dataclasses.replace(found, train=dataclasses.replace(found.train, **length))
+    differences = identity_differences(found, planned)
+    if differences:
+        raise UserError(
+            f"{run.folder}: holds another run: {', '.join(differences)}; use another --workdir, "
+            "or the flags of that run."
+        )
 
 
 def _forget_networks() -> None:

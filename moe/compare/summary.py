@@ -37,13 +37,13 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         **{key: first[key] for key in ("dataset", "note", "groups", "budget", "examples")},
         "precisions": sorted({record["precision"] for record in records}),
         "devices": sorted({record["device"] for record in records}),
-        "arms": {name: _arm(rows) for name, rows in arms.items()},
+        "arms": {name: means(rows) for name, rows in arms.items()},
         "controls": [
             found
             for name, others in against.items()
-            for found in _family([(name, other) for other in others], arms)
+            for found in family([(name, other) for other in others], arms)
         ],
-        "mixtures": _family(pairs, arms),
+        "mixtures": family(pairs, arms),
         "chosen": _chosen({name: arms[name] for name in names}),
     }
 
@@ -58,7 +58,9 @@ def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
     return found
 
 
-def _arm(rows: Sequence[Record]) -> dict[str, Any]:
+def means(rows: Sequence[Record]) -> dict[str, Any]:
+    """An arm's rows together: means and deviations over their seeds."""
+
     def spread(value: Callable[[Record], float | None]) -> dict[str, float | None] | None:
         values = [value(row) for row in rows]
         if any(v is None for v in values):
@@ -107,10 +109,15 @@ def _dig(content: Any, *keys: str) -> Any:
     return content
 
 
-def _family(
+def family(
     pairs: Sequence[tuple[str, str]], arms: Mapping[str, Sequence[Record]]
 ) -> list[dict[str, Any]]:
-    """Comparisons whose p-values are adjusted for each other."""
+    """Comparisons whose p-values are adjusted for each other.
+
+    Args:
+      pairs: names of those to compare, the first less the second.
+      arms: rows by name.
+    """
     found = [c for pair in pairs if (c := _compare(*pair, arms)) is not None]
     for comparison, adjusted in zip(found, holm([c["p_value"] for c in found]), strict=True):
         comparison["p_holm"] = adjusted

@@ -2,7 +2,8 @@
 
 Every file `docs/results/NAME-seedN.json` is the `results.json` that a run wrote; files that differ
 in the seed only become one row. Every folder `docs/results/compare/NAME` holds the rows of a
-comparison, see `moe.compare.record`.
+comparison, see `moe.compare.record`; `docs/results/ablations/NAME/whole` those of one arm, and the
+folders beside it those of the same arm without a part of its recipe.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from moe.compare.present import HOW, grids, verdict
+from moe.compare.ablations import ablation_grids
+from moe.compare.present import HOW, Grid, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
@@ -38,6 +40,13 @@ _COMPARISONS = """\
 
 Mixtures, and controls without experts, trained under one budget, see [compare.md](compare.md).
 Selected on validation, evaluated once on the test split; means ± standard deviations over seeds.
+"""
+
+_ABLATIONS = """\
+## Parts left out
+
+One arm with its whole recipe, and again without each of its parts, see [recipes.md](recipes.md):
+what the whole is ahead by, in points of test accuracy, with intervals and corrections as above.
 """
 
 _DISCOVERY = """\
@@ -66,7 +75,12 @@ def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
 
 def load_comparisons(folder: pathlib.Path) -> dict[str, list[Record]]:
     """The rows of every comparison, by its name."""
-    return {path.name: read_rows(path) for path in sorted((folder / "compare").glob("*/"))}
+    return load_rows(folder / "compare")
+
+
+def load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
+    """The rows in every folder of `folder`, by its name."""
+    return {path.name: read_rows(path) for path in sorted(folder.glob("*/"))}
 
 
 def whole_page(folder: pathlib.Path) -> str:
@@ -75,6 +89,9 @@ def whole_page(folder: pathlib.Path) -> str:
     comparisons = load_comparisons(folder)
     if any(comparisons.values()):
         blocks.append(comparisons_section(comparisons))
+    ablations = {path.name: load_rows(path) for path in sorted((folder / "ablations").glob("*/"))}
+    if ablations:
+        blocks.append(ablations_section(ablations))
     sections = {
         "evaluations": evaluations_section,
         "discovery": discovery_section,
@@ -115,17 +132,37 @@ def comparisons_section(comparisons: Mapping[str, Sequence[Record]]) -> str:
             f"{', '.join(summary['precisions'])}.\n",
             "".join(f"- {sentence}\n" for sentence in verdict(summary)),
         ]
-        for title, header, lines in grids(summary):
-            cells = [[cell or "-" for cell in line] for line in lines]
-            blocks.append(f"**{title}**\n\n{table(header, cells)}")
-        origins = collections.Counter(_origin("rows", row) for row in rows)
-        blocks.append(
-            "".join(
-                line.replace("- rows", f"- {count} rows", 1) + "\n"
-                for line, count in sorted(origins.items())
-            )
-        )
+        blocks += [_grid(grid) for grid in grids(summary)]
+        blocks.append(_origins_of(rows))
     return "\n".join(blocks)
+
+
+def ablations_section(ablations: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
+    """What each part of a recipe brings; rows by ablation and recipe."""
+    blocks = [_ABLATIONS]
+    for name, recipes in ablations.items():
+        rows = [row for found in recipes.values() for row in found]
+        blocks.append(
+            f"### {name}\n\n{rows[0]['arm']} on {rows[0]['dataset']}, budget "
+            f"{rows[0]['budget']}; {rows[0]['precision']}.\n"
+        )
+        blocks += [_grid(grid) for grid in ablation_grids(recipes)]
+        blocks.append(_origins_of(rows))
+    return "\n".join(blocks)
+
+
+def _grid(grid: Grid) -> str:
+    cells = [[cell or "-" for cell in line] for line in grid.rows]
+    return f"**{grid.title}**\n\n{table(grid.header, cells)}"
+
+
+def _origins_of(rows: Sequence[Record]) -> str:
+    """Where rows come from, a line for those of one origin."""
+    origins = collections.Counter(_origin("rows", row) for row in rows)
+    return "".join(
+        line.replace("- rows", f"- {count} rows", 1) + "\n"
+        for line, count in sorted(origins.items())
+    )
 
 
 def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:

@@ -132,6 +132,41 @@ def test_rows_that_are_there_are_not_made_again_also_in_another_folder(
     assert "separate-soft" in capsys.readouterr().out
 
 
+def test_a_run_trained_by_itself_serves_as_a_row(undisturbed, tmp_path, monkeypatch):
+    """Its length in epochs is a budget of as many."""
+    single = toy_config(
+        tmp_path / "runs" / "baseline-seed0",
+        "baseline",
+        epochs=3,
+        train_examples=100,
+        checkpoint_steps=1,
+        tensorboard=False,
+    )
+    assert moe.run.train(single) == 0
+    monkeypatch.setattr(moe.compare.run, "train", lambda _: pytest.fail("trained again"))
+    assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 0
+    expected = records(undisturbed / "results")["baseline-seed0"]
+    assert records(tmp_path / "results") == {"baseline-seed0": expected}
+
+
+def test_a_finished_run_of_other_flags_is_no_row(undisturbed, tmp_path, capsys):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    assert compare(toy_comparison(tmp_path, arms=("baseline",), learning_rate=0.5)) == 2
+    assert "baseline-seed0: holds another run: --learning_rate=0.5 (was" in capsys.readouterr().err
+    assert not list((tmp_path / "results").glob("*.json"))
+
+
+def test_a_trunk_without_a_baseline_leaves_the_joint_mixtures(tmp_path):
+    networks = {"expert_backbone": "mlp-8-8", "gate_backbone": "mlp-8-8"}
+    networks |= {"baseline_backbone": "mlp-8-8", "trunk": 1, "baseline": False, "boost": "none"}
+    config = toy_comparison(tmp_path, arms=("joint-soft", "wide-soft"), **networks)
+    assert compare(config) == 0
+    assert set(records(tmp_path / "results")) == {"joint-soft-seed0", "wide-soft-seed0"}
+    config = toy_comparison(tmp_path / "all", arms=("separate-hard",), **networks)
+    with pytest.raises(UserError, match="--arms=separate-hard: must be among baseline, joint-hard"):
+        compare(config)
+
+
 def test_rows_of_another_comparison_are_refused(undisturbed, tmp_path):
     config = toy_comparison(tmp_path, results=str(undisturbed / "results"), budget="epochs:4")
     with pytest.raises(UserError, match=r"row of another comparison: --budget=epochs:4 \(was ep"):

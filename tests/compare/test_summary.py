@@ -47,8 +47,8 @@ def test_a_seed_is_finished_before_the_next_but_for_the_dearest_arm():
         *[("baseline", 0), ("joint-hard", 0), ("baseline", 1), ("joint-hard", 1)],
         *[("wide-params", 0), ("wide-params", 1)],
     ]
-    assert possible_arms(named=True) == list(ARMS)
-    assert not any(name[0] == "s" for name in possible_arms(named=False))
+    assert possible_arms(in_parts=True) == list(ARMS)
+    assert not any(name[0] == "s" for name in possible_arms(in_parts=False))
 
 
 def test_means_are_over_seeds(summary, rows):

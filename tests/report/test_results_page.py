@@ -116,6 +116,18 @@ def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
 
 
+def test_an_ablation_is_the_whole_recipe_against_its_parts(tmp_path):
+    for recipe, accuracy in (("whole", 0.8), ("no-trick", 0.75)):
+        for row in make_rows(2, {"joint-soft": accuracy}):
+            path = tmp_path / "ablations" / "toy" / recipe / f"joint-soft-seed{row['seed']}.json"
+            write_record(path, row)
+    page = whole_page(tmp_path)
+    assert "### toy\n\njoint-soft on toy, budget epochs:3; float32.\n" in page
+    (line,) = (line for line in page.splitlines() if line.startswith("| whole | no-trick |"))
+    assert line.endswith("| ahead |")
+    assert "- 4 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
+
+
 def test_what_went_wrong_is_told_by_seed():
     def finding(condition: str, epoch: int) -> dict:
         return {"stage": "joint", "epoch": epoch, "condition": condition, "expert": "a"}
