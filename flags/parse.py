@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from moe.config.tools import BenchmarkConfig, CompareConfig, EvalConfig
 from moe.errors import UserError, warn
 from moe.train.signals import StopTraining, stop_on_signals
 
+_ARMS_DECIDE = {"routing", "top_k", "steps", "export", "tensorboard"}
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
@@ -48,8 +50,13 @@ def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig
         why = "where experts run in shapes as they come (no --jit_compile) nothing depends on"
         _warn_ignored(given & {"capacity_factor"}, why)
     if config.mode == "compare":
+        _warn_ignored(given & _ARMS_DECIDE, "the arms of --mode=compare have their own")
         return _fill(CompareConfig, values, run=config)
     _warn_ignored(given & of_compare, "only --mode=compare has")
+    if config.mode == "gate":
+        _warn_ignored(
+            given & {"label_smoothing"}, "--mode=gate takes groups at their word, whatever"
+        )
     _warn_ignored(ignored_losses(config), "only --mode=joint and staged have a joint loss:")
     return config
 
@@ -133,7 +140,7 @@ def _parse(
         print(_help_page(values, summary, examples))
         raise SystemExit(0)
     try:
-        rest = values(list(argv))[1:]
+        rest = values(_files_first(argv))[1:]
     except (flags.CantOpenFlagFileError, OSError, UnicodeDecodeError) as error:
         reason = str(error).removeprefix("ERROR:: Unable to open flagfile: ")
         raise UserError(f"--flagfile: cannot be read ({reason}).") from error
@@ -142,6 +149,18 @@ def _parse(
     if rest:
         raise UserError(f"{rest[0]!r}: flags look like --name=value (see --help).")
     return values
+
+
+def _files_first(argv: Sequence[str]) -> list[str]:
+    """The same with all `--flagfile` in front: a preset must not undo what was typed before it."""
+    files, others, words = [], [], iter(argv[1:])
+    for word in words:
+        name, _, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == "flagfile":
+            files += [word] if value else [word, *itertools.islice(words, 1)]
+        else:
+            others.append(word)
+    return [*argv[:1], *files, *others]
 
 
 def _help_page(values: flags.FlagValues, summary: str, examples: str) -> str:
@@ -156,5 +175,9 @@ def _help_page(values: flags.FlagValues, summary: str, examples: str) -> str:
                 f"  {name}",
                 textwrap.fill(text, 96, initial_indent=" " * 6, subsequent_indent=" " * 6),
             ]
-    lines += ["", "  --flagfile=FILE", "      Flags from a file, one a line (see flags/presets/)."]
+    lines += [
+        "",
+        "  --flagfile=FILE",
+        "      Flags from a file, one a line (see flags/presets/); others given beside it win.",
+    ]
     return "\n".join(lines)

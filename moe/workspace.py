@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -70,6 +72,15 @@ class Workspace:
             "table": self.source.table,
             "contents": self.contents,
         }
+
+    def digest(self) -> str:
+        """Of all that files may change behind the flags: examples, groups, weights of classes."""
+        told = [
+            self.describe_data(),
+            self.groups.members(self.source.classes),
+            self.class_weights or {},
+        ]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def check_data(self, stored: Mapping[str, Any] | None) -> None:
         """Refuses data that changed since the run began, as one's own files may.

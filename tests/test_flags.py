@@ -94,6 +94,9 @@ def test_a_lab_trains_its_parts_one_by_one_unless_told_otherwise(name):
     (preset,) = (path for path in PRESETS if path.stem == name)
     assert train(f"--flagfile={preset}").mode == "separate"
     assert train(f"--flagfile={preset}", "--mode=joint").mode == "joint"
+    # A preset does not undo what was typed before it.
+    assert train("--mode=joint", f"--flagfile={preset}").mode == "joint"
+    assert train("--mode=joint", "--flagfile", str(preset)).mode == "joint"
 
 
 def test_there_are_presets():
@@ -249,6 +252,12 @@ def test_what_does_nothing_is_said(capsys):
     train("--mode=gate", "--routing=hard", "--balance_bias=.1", "--importance_loss=.1")
     said = capsys.readouterr().err
     assert said.endswith("have a joint loss: --balance_bias, --importance_loss.\n")
+    train("--mode=gate", "--label_smoothing=.1")
+    said = capsys.readouterr().err
+    assert said == "warning: --mode=gate takes groups at their word, whatever --label_smoothing.\n"
+    train("--mode=compare", "--steps=9", "--routing=hard")
+    said = capsys.readouterr().err
+    assert said == "warning: the arms of --mode=compare have their own --routing, --steps.\n"
     train("--rounds=9")
     assert capsys.readouterr().err == "warning: only --mode=benchmark has --rounds.\n"
 

@@ -38,6 +38,7 @@ FLOORS = [
     ],
     ["moe.compare.arms", "moe.compare.record", "moe.compare.statistics", "moe.compare.summary"],
     ["moe.compare.present"],
+    ["moe.compare.ablations"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [
         "moe.evaluate.compare",
@@ -74,7 +75,8 @@ FLOORS = [
     ["moe.train.best_weights", "moe.train.validation"],
     ["moe.train.stage_run", "moe.train.accounts"],
     ["moe.train.trainer", "moe.provenance"],
-    ["moe.run", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
+    ["moe.outcome"],
+    ["moe.run", "moe.run_folder", "moe.evaluate.run", "moe.report.*", "moe.benchmark.*"],
     ["moe.evaluate.use", "moe.find_groups", "moe.compare.*"],
 ]
 

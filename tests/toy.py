@@ -8,10 +8,10 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from moe import run
 from moe.config.run import Config
 from moe.config.sections import DataConfig, LossConfig, ModelConfig, RuntimeConfig, TrainConfig
 from moe.data.source import Examples, Source
+from moe.run_folder import begin
 from moe.train.checkpoint import CheckpointStore
 from moe.train.stages import parts_of, stages_of
 from moe.train.state import model_variables
@@ -85,7 +85,7 @@ def untrained_run(workdir: pathlib.Path, mode: str = "joint", **changes) -> path
     if mixture.balance_bias is not None:
         mixture.balance_bias.assign(0.05 * tf.range(mixture.num_experts, dtype=tf.float32))
     parts = parts_of(stages_of(workspace.config, workspace.groups, list(mixture.parts())))
-    run._begin(workspace, workdir, config.runtime.precision, False, {})
+    begin(workspace, workdir, config.runtime.precision, False, {})
     weights = model_variables(mixture, parts)
     CheckpointStore(workdir / "best", keep=1).save(1, weights, {"parts": parts})
     return workdir

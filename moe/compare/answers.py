@@ -67,6 +67,7 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
             "count": len(label),
             "bits": pack(correct),
             "labels": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest()[:16],
+            "copies": workspace.source.copies,
         },
         "calibration": metrics.calibration_bins(
             np.exp(answers.log_probs.astype(np.float64)), label
@@ -88,6 +89,7 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
         "routing_metrics": {},
         "precision": own["precision"],
         "config": portable(base),
+        "data": workspace.digest(),
         **{key: facts[key] for key in ("device", "command", "versions", "revision")},
     }
     if router is None:

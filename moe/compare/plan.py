@@ -81,11 +81,15 @@ def make_row(name: str, seed: int, setting: Setting) -> Row:
     if arm.kind == "mixture":
         runs = (plan.mixture(arm),)
     elif arm.kind == "wide":
-        runs = (plan.network(name, setting.wide[name], trunk=0),)
+        runs = (plan.network(name, setting.wide[name], {"trunk": 0}),)
+    elif arm.kind == "average":
+        count = setting.members[name]
+        runs = tuple(
+            _Plan(setting, seed + MEMBER_STRIDE * number).member(name, count)
+            for number in range(count)
+        )
     else:
-        members = setting.members[name] if arm.kind == "average" else 1
-        seeds = [seed + MEMBER_STRIDE * number for number in range(members)]
-        runs = tuple(_Plan(setting, member).baseline() for member in seeds)
+        runs = (plan.baseline(),)
     return Row(name, arm, seed, runs)
 
 
@@ -104,12 +108,24 @@ class _Plan(NamedTuple):
     seed: int
 
     def baseline(self) -> Run:
-        return self.network("baseline", self.setting.base.model.baseline_backbone)
+        return self.network("baseline", self.setting.base.model.baseline_backbone, {})
 
-    def network(self, name: str, backbone: str, **model: object) -> Run:
-        """One network by itself."""
-        model |= {"baseline": True, "baseline_backbone": backbone, "routing": "soft"}
-        return self._run(name, "baseline", model | {"balance_bias": 0.0})
+    def member(self, name: str, count: int) -> Run:
+        """One of `count` baselines that are averaged: of epochs each has as many as a baseline by
+        itself, of seconds and MACs its share.
+        """
+        if self._shares():
+            return self.baseline()
+        unit, amount = read_budget(self.setting.base.train.budget)
+        network = self.setting.base.model.baseline_backbone
+        return self.network(f"{name}-member", network, {}, budget=f"{unit}:{amount / count!r}")
+
+    def network(
+        self, name: str, backbone: str, model: Mapping[str, object], **training: object
+    ) -> Run:
+        """One network by itself, with these flags of the model and of the training."""
+        alone = {"baseline": True, "baseline_backbone": backbone, "routing": "soft"}
+        return self._run(name, "baseline", alone | {"balance_bias": 0.0} | model, **training)
 
     def mixture(self, arm: Arm) -> Run:
         model = {"routing": arm.routing}

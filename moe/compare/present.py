@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.arms import ARMS
+from moe.compare.arms import ARMS, controls_of
 from moe.compare.summary import SIGNIFICANT, Summary
 from moe.evaluate.tables import format_table, percent
 
@@ -80,7 +80,7 @@ def _costs(summary: Summary) -> Grid:
             f"{arm['params']['total'] / 1e6:,.3g} M",
             f"{arm['macs_per_example']['active'] / 1e6:,.4g} M",
             f"{arm['macs_spent']['mean'] / 1e12:,.4g} T",
-            f"{arm['train_seconds']['mean'] / 60:,.1f}",
+            spread(arm["train_seconds"], 1 / 60, 1),
         )
         for name, arm in summary["arms"].items()
     ]
@@ -192,16 +192,19 @@ def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
 
 
 def _choice(summary: Summary) -> str:
-    arm = summary["arms"][summary["chosen"]]
-    validation = percent(arm["validation"]["accuracy"]["mean"])
-    seeds = _numbers(arm["seeds"])
-    where = f"mean {validation} % over seeds {seeds}"
-    if len(arm["seeds"]) == 1:
-        where = f"{validation} % at seed {seeds}"
-    return (
-        f"Validation chooses {summary['chosen']} ({where}); its test accuracy is "
-        f"{spread(arm['test']['accuracy'], 100, 2)} %."
-    )
+    name, by = summary["chosen"], summary["chosen_by"]
+    arm, seeds = summary["arms"][name], _numbers(by["seeds"])
+    where = f"mean {percent(by['validation'])} % over seeds {seeds}"
+    if len(by["seeds"]) == 1:
+        where = f"{percent(by['validation'])} % at seed {seeds}"
+    test = f"{spread(arm['test']['accuracy'], 100, 2)} %"
+    if sum(arm["kind"] == "mixture" for arm in summary["arms"].values()) == 1:
+        return (
+            f"{name} is the only mixture here (validation: {where}); its test accuracy is {test}."
+        )
+    if arm["seeds"] != by["seeds"]:
+        test += f" (seeds {_numbers(arm['seeds'])})"
+    return f"Validation chooses {name} ({where}); its test accuracy is {test}."
 
 
 def _against_control(comparison: Mapping[str, Any]) -> str:
@@ -224,15 +227,28 @@ def _whose_gain(summary: Summary) -> list[str]:
     chosen = summary["chosen"]
     rivals = {comparison["b"]: comparison for comparison in against_chosen(summary)}
     above = rivals.pop("baseline", None)
-    if above is None or not rivals:
+    if not rivals:
         return []
-    if outcome(above) != "ahead":
+    if above is not None and outcome(above) != "ahead":
         return [f"{chosen} is not significantly ahead of the baseline that it builds on."]
-    as_good = [name for name, c in rivals.items() if outcome(c) != "ahead"]
+    better, as_good = (
+        ", ".join(name for name, c in rivals.items() if outcome(c) == what)
+        for what in ("behind", "no")
+    )
+    if better:
+        return [f"{chosen} is behind {better}: without experts more is reached."]
+    if as_good and above is None:
+        return [f"{chosen} is not told apart from {as_good}: without experts as much is reached."]
     if as_good:
         return [
-            f"{chosen} is ahead of its baseline, but so far as can be told {', '.join(as_good)} "
-            "gains as much without experts: that gain is not the mixture's."
+            f"{chosen} is ahead of its baseline, but so far as can be told {as_good} gains as much "
+            "without experts: that gain is not the mixture's."
+        ]
+    missing = [name for name in controls_of(chosen) if name not in summary["arms"]]
+    if missing:
+        return [
+            f"{chosen} is ahead of every control that was trained; {', '.join(missing)} "
+            f"{'was' if len(missing) == 1 else 'were'} not."
         ]
     return [f"{chosen} is ahead of every control: the gain is the mixture's own."]
 
@@ -251,6 +267,12 @@ def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _caveats(summary: Summary) -> list[str]:
     said = []
+    plain = [name for name, arm in summary["arms"].items() if arm["plain_blend"]]
+    if plain:
+        said.append(
+            f"The blend of {', '.join(plain)} was best at its even start: its answer is a plain "
+            "average of baseline and expert, the combiners learned nothing of use."
+        )
     compared = [*summary["controls"], *summary["mixtures"]]
     if any(len(c["seeds"]) == 1 for c in compared):
         said.append(
@@ -268,9 +290,11 @@ def _caveats(summary: Summary) -> list[str]:
 
 
 HOW = (
-    "Points of test accuracy, first less second, with the 95 % interval of a bootstrap over seeds "
-    f"and test examples together. p by the same bootstrap, below {SIGNIFICANT} after Holm's "
+    "Points of test accuracy, first less second, with a 95 % interval over seeds and test examples "
+    "together: a bootstrap over examples, and Student's distribution over seeds, which knows how "
+    f"little two or three of them tell. p by the same samples, below {SIGNIFICANT} after Holm's "
     "correction over the rows of one mixture (against controls) or of the table (against each "
-    "other); McNemar's exact test at each seed, corrected likewise."
+    "other); McNemar's exact test at each seed, corrected likewise, where each test example is "
+    "there once. Minutes are of training alone, on a machine that may have had other work."
 )
 """What the tables of differences mean."""

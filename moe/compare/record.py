@@ -25,15 +25,22 @@ class Correct(TypedDict):
       count: how many there are.
       bits: one each, packed by `numpy.packbits`, in base64.
       labels: digest of the labels, so that only answers to the same examples are paired.
+      copies: how many times each example is there, see `moe.data.source.Source`; where it is not
+        said, once.
     """
 
     count: int
     bits: str
     labels: str
+    copies: NotRequired[int]
 
 
 class Record(TypedDict):
-    """One row. Sums over its runs take each arm by itself: what it shares, it has paid for, too."""
+    """One row. Sums over its runs take each arm by itself: what it shares, it has paid for, too.
+
+    `data` is a digest of all that files may change behind the flags; an older version did not note
+    it down.
+    """
 
     format: int
     arm: str
@@ -66,6 +73,7 @@ class Record(TypedDict):
     versions: dict[str, str]
     revision: str | None
     config: dict
+    data: NotRequired[str]
 
 
 def pack(correct: np.ndarray) -> str:
@@ -130,13 +138,21 @@ def read_rows(folder: pathlib.Path) -> list[Record]:
     return [read_record(path) for path in sorted(folder.glob("*.json"))]
 
 
-def check_same_setting(path: pathlib.Path, record: Record, base: Config) -> None:
+def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: str) -> None:
     """Refuses a row of another comparison.
+
+    Args:
+      path: where it is.
+      record: the row.
+      base: what all rows have in common.
+      data: digest of the data that they have in common.
 
     Raises:
       UserError: it is one.
     """
     differences = identity_differences(Config.from_dict(record["config"]), base)
+    if not differences and record.get("data", data) != data:
+        differences = ["other examples, groups or class weights behind the same flags"]
     if differences:
         raise UserError(
             f"{path}: is a row of another comparison: {', '.join(differences)}; use another "

@@ -16,7 +16,7 @@ from moe.compare.plan import Row, Run, Setting, all_runs, make_row
 from moe.compare.present import comparison_text
 from moe.compare.record import Record, check_same_setting, read_record, write_record
 from moe.compare.report import write_files, write_report
-from moe.compare.size import members, wide_backbones
+from moe.compare.size import check_whitened, members, wide_backbones
 from moe.compare.summary import summarize
 from moe.config.identity import identity_differences
 from moe.config.run import Config
@@ -36,11 +36,11 @@ from moe.workspace import Workspace, open_workspace
 def compare(config: CompareConfig) -> int:
     """Makes the rows that are missing, one after the other, and puts all of them side by side.
 
-    Every run is trained in this process: TensorFlow is loaded once, and the decoded data stays at
-    hand. A run that fails costs its own rows, not the others.
+    Every run is trained in this process: TensorFlow is loaded once. A run that fails costs its own
+    rows, not the others.
 
     Returns:
-      The exit code: 0; 1 if a row failed; that of a signal that stopped the queue.
+      The exit code: 0; 2 if a row failed; that of a signal that stopped the queue.
 
     Raises:
       UserError: something the user can mend.
@@ -50,13 +50,17 @@ def compare(config: CompareConfig) -> int:
         raise UserError("--mode=compare: rows are made by one process; unset TF_CONFIG.")
     wants_report = report_wanted(run.runtime.report)
     workdir = choose_workdir(run.runtime.workdir, f"compare-{run.data.dataset}")
+    if is_there(workdir / "config.json"):
+        raise UserError(
+            f"--workdir={workdir}: holds a run; a comparison needs a folder of its own."
+        )
     results = pathlib.Path(config.results or workdir / "results")
     workspace = _open(run)
     base = workspace.config
     arms = _asked(config.arms, possible_arms(_in_parts(workspace)))
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
-    records = read_folder(results, base)
+    records = read_folder(results, base, workspace.digest())
     missing = [pair for pair in wanted if pair not in records]
     make_workdir(workdir)
     make_workdir(results)
@@ -65,9 +69,11 @@ def compare(config: CompareConfig) -> int:
         if missing:
             there = len(wanted) - len(missing)
             print(f"{there} of {len(wanted)} rows are there; results in {results}")
-            setting = _setting(workspace, workdir / "runs", {name for name, _ in missing})
+            # Runs name those that they start from: however this folder was spelled.
+            folder = workdir.absolute() / "runs"
+            setting = _setting(workspace, folder, {name for name, _ in missing})
             rows = [make_row(*pair, setting) for pair in missing]
-            code, failed = _make(rows, workspace, results, records)
+            code, failed = _make(rows, workspace, workdir, results, records)
         if records:
             _show(list(records.values()), workdir, wants_report)
     print(f"continue, or add --seeds: {continue_command(workdir)}")
@@ -79,6 +85,7 @@ def compare(config: CompareConfig) -> int:
 def _make(
     rows: Sequence[Row],
     workspace: Workspace,
+    workdir: pathlib.Path,
     results: pathlib.Path,
     records: dict[tuple[str, int], Record],
 ) -> tuple[int, list[str]]:
@@ -87,13 +94,14 @@ def _make(
     Returns:
       The exit code of the signal that stopped the queue, else 0; and the rows that failed.
     """
-    test, failed = workspace.open_test(), []
+    test, failed = None, []
     for number, row in enumerate(rows, start=1):
         print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
         try:
-            code = _train_runs(row)
+            code = _train_runs(row, workspace, workdir)
             if code:
                 return code, failed
+            test = test or workspace.open_test()
             record = make_record(row, workspace.config, workspace, test)
         except (UserError, tf.errors.OpError) as error:
             warn(f"{row.label}: failed: {' '.join(str(error).split())[:500]}")
@@ -116,7 +124,7 @@ def _show(records: list[Record], workdir: pathlib.Path, wants_report: bool) -> N
         print(f"report: {write_report(workdir, summary, command_line())}")
 
 
-def read_folder(results: pathlib.Path, base: Config) -> dict[tuple[str, int], Record]:
+def read_folder(results: pathlib.Path, base: Config, data: str) -> dict[tuple[str, int], Record]:
     """The rows that are there, by arm and seed.
 
     Raises:
@@ -125,7 +133,7 @@ def read_folder(results: pathlib.Path, base: Config) -> dict[tuple[str, int], Re
     found = {}
     for path in sorted(results.glob("*.json")):
         record = read_record(path)
-        check_same_setting(path, record, base)
+        check_same_setting(path, record, base, data)
         found[record["arm"], record["seed"]] = record
     return found
 
@@ -170,11 +178,13 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     if _in_parts(workspace):
         separate = dataclasses.replace(base, mode="separate")
         stages = stages_of(separate, workspace.groups, list(mixture.parts()))
-    shape = workspace.input_shape
+    wide = wide_backbones(arms, base.model.expert_backbone, workspace.input_shape, mixture)
+    if base.model.whiten:
+        check_whitened(wide, workspace.input_shape, mixture.num_classes)
     setting = Setting(
         base,
         folder,
-        wide_backbones(arms, base.model.expert_backbone, shape, mixture),
+        wide,
         members(mixture),
         tuple(stage.name for stage in stages),
     )
@@ -190,42 +200,58 @@ def _in_parts(workspace: Workspace) -> bool:
     return workspace.groups.named and (model.baseline or not model.trunk)
 
 
-def _train_runs(row: Row) -> int:
+def _train_runs(row: Row, workspace: Workspace, queue: pathlib.Path) -> int:
     """Trains what is not finished of the row's runs; returns the exit code of the last one.
+
+    Args:
+      row: whose runs they are.
+      workspace: the data of all of them.
+      queue: the folder of the comparison.
 
     Raises:
       UserError: in the place of one is another run.
     """
     for run in all_runs(row.runs):
         if is_there(run.folder / "results.json"):
-            check_finished(run)
+            check_finished(run, workspace)
             continue
         print(f"--- {run.folder}", flush=True)
-        code = train(run.config)
+        code = train(run.config, queue=queue)
         _forget_networks()
         if code:
             return code
     return 0
 
 
-def check_finished(run: Run) -> None:
+def check_finished(run: Run, workspace: Workspace) -> None:
     """Refuses a finished run that is another than the one planned for its folder.
 
-    One trained by itself, with `--epochs=N` in place of a budget of as many, is the same.
+    One trained by itself, with `--epochs=N` in place of a budget of as many, is the same; so is one
+    that starts from runs of the same names in another place.
 
     Raises:
       UserError: it is another.
     """
-    found, planned = read_run(run.folder).config, run.config
+    stored, planned = read_run(run.folder), run.config
+    found = stored.config
     if found.train.budget is None and found.train.steps is None:
         length = {"budget": f"epochs:{found.train.epochs}", "epochs": planned.train.epochs}
         found = dataclasses.replace(found, train=dataclasses.replace(found.train, **length))
-    differences = identity_differences(found, planned)
+    differences = identity_differences(_portable(found), _portable(planned))
     if differences:
         raise UserError(
             f"{run.folder}: holds another run: {', '.join(differences)}; use another --workdir, "
             "or the flags of that run."
         )
+    workspace.check_data(stored.data)
+    workspace.check_groups(stored.groups)
+    workspace.check_class_weights(stored.class_weights)
+
+
+def _portable(config: Config) -> Config:
+    """The same wherever the runs are that it starts from."""
+    sources = tuple(pathlib.Path(source).name for source in config.train.init_from)
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, init_from=sources))
 
 
 def _forget_networks() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Mapping
 
 from moe.compare.arms import ARMS
 from moe.config.choices import ROUTINGS
-from moe.errors import warn
+from moe.errors import UserError, warn
 from moe.models import backbones, cost
 from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import make_router
+from moe.models.starts import Whitening
 
 TOLERANCE = 0.02
 """Share by which a control may miss the size of the mixture."""
@@ -59,6 +60,24 @@ def wide_backbones(
                 f"{100 * off:+.1f} %."
             )
     return found
+
+
+def check_whitened(wide: Mapping[str, str], input_shape: tuple[int, ...], num_classes: int) -> None:
+    """Refuses, before anything is trained, wide networks whose first layer cannot whiten.
+
+    Args:
+      wide: as `wide_backbones` finds them.
+
+    Raises:
+      UserError: one has more first filters than there are directions.
+    """
+    for name, backbone in wide.items():
+        try:
+            Whitening([backbones.build(backbone, input_shape, num_classes)])
+        except UserError as error:
+            raise UserError(
+                f"{name} would be {backbone}: {error} Leave it out of --arms, or use --nowhiten."
+            ) from error
 
 
 def targets(mixture: MixtureOfExperts) -> Mapping[str, int]:

@@ -10,7 +10,6 @@ import numpy as np
 
 SAMPLES = 10_000
 LEVEL = 0.95
-_AT_ONCE = 500
 
 
 class Difference(NamedTuple):
@@ -19,7 +18,7 @@ class Difference(NamedTuple):
     Attributes:
       mean: over seeds.
       low, high: bounds of its 95 % bootstrap interval.
-      p_value: two-sided, by the same bootstrap.
+      p_value: two-sided, by the same samples.
     """
 
     mean: float
@@ -29,42 +28,41 @@ class Difference(NamedTuple):
 
 
 def bootstrap_difference(
-    correct_a: np.ndarray, correct_b: np.ndarray, samples: int = SAMPLES
+    correct_a: np.ndarray, correct_b: np.ndarray, samples: int = SAMPLES, copies: int = 1
 ) -> Difference:
     """The difference in accuracy, with an interval for other seeds and other test examples.
 
-    Every sample draws seeds with replacement and, independently, test examples with replacement;
-    both arms are taken at the same seeds and examples. The deviations of the seeds from their mean
-    are stretched by `sqrt(S / (S - 1))`, without which a bootstrap of few seeds is too narrow
-    (Hesterberg 2015, 1411.5279). A single seed says nothing of other seeds: then the
-    interval is over examples only.
+    Every sample draws test examples with replacement, the same for both arms and all seeds, and
+    independently of them what other seeds would have given: the mean of S differences is off by
+    `t s / sqrt(S)`, `s` being their deviation and `t` drawn from Student's distribution with S - 1
+    degrees of freedom. Drawing from two or three seeds themselves would give intervals that are
+    much too narrow (Hesterberg 2015, 1411.5279). A single seed says nothing of other seeds: then
+    the interval is over examples only.
 
     Args:
       correct_a, correct_b: `<bool>[S, N]`, which examples each seed has right.
       samples: how many are drawn; always the same ones.
+      copies: how many times an example is there, all of them once before any comes again; its
+        copies are drawn together.
     """
     seeds, examples = correct_a.shape
-    # Examples on which all seeds agree are the same to a sample: it draws how many of each kind.
-    kinds, count = np.unique(
-        correct_a.astype(np.int8) - correct_b.astype(np.int8), axis=1, return_counts=True
-    )
-    middle = kinds.mean(axis=0)
-    stretch = math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
-    kinds = middle + stretch * (kinds - middle)
+    differences = correct_a.astype(np.int64) - correct_b
+    by_seed = differences.mean(axis=1)
+    by_example = differences.reshape(seeds * copies, -1).sum(axis=0)
+    # Examples of the same sum are the same to a sample: it draws how many of each kind.
+    kinds, count = np.unique(by_example, return_counts=True)
     # The old generator: its numbers are promised to be the same in every version of NumPy.
     random = np.random.RandomState(0)
-    drawn = []
-    for start in range(0, samples, _AT_ONCE):
-        size = min(_AT_ONCE, samples - start)
-        by_seed = random.multinomial(seeds, np.full(seeds, 1 / seeds), size) / seeds
-        by_kind = random.multinomial(examples, count / examples, size) / examples
-        drawn.append(((by_seed @ kinds) * by_kind).sum(axis=1))
-    sample = np.concatenate(drawn)
+    drawn = random.multinomial(count.sum(), count / count.sum(), samples)
+    sample = drawn @ kinds / (seeds * examples)
+    if seeds > 1:
+        error = by_seed.std(ddof=1) / math.sqrt(seeds)
+        sample += error * random.standard_t(seeds - 1, samples)
     low, high = np.quantile(sample, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # Sums of floats: what should be 0 may be a hair beside it.
     beyond = min((sample <= 1e-12).sum(), (sample >= -1e-12).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (1 + samples))
-    return Difference(float(middle @ count / examples), float(low), float(high), p_value)
+    return Difference(float(by_seed.mean()), float(low), float(high), p_value)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -26,7 +26,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
       `controls`, each mixture against each of its controls; `mixtures`, modes and routings against
-      each other; `chosen`, the mixture that validation chooses, or None.
+      each other; `chosen`, the mixture that validation chooses, or None, and `chosen_by`, the seeds
+      that all mixtures have and the mean that it has at them.
     """
     arms = by_arm(records)
     first = records[0]
@@ -44,7 +45,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
             for found in family([(name, other) for other in others], arms)
         ],
         "mixtures": family(pairs, arms),
-        "chosen": _chosen({name: arms[name] for name in names}),
+        **_choice({name: arms[name] for name in names}),
     }
 
 
@@ -91,7 +92,16 @@ def means(rows: Sequence[Record]) -> dict[str, Any]:
         "params": first["params"],
         "macs_per_example": first["macs_per_example"],
         **{key: spread(lambda row, key=key: row[key]) for key in ("macs_spent", "train_seconds")},
+        "plain_blend": _blends_plainly(rows),
     }
+
+
+def _blends_plainly(rows: Sequence[Record]) -> bool:
+    """Whether a blend of experts and baseline was trained, and was best at its even start at every
+    seed: a plain average.
+    """
+    blends = [stage for row in rows for stage in row["stages"] if stage["name"] == "blend"]
+    return bool(blends) and not any(stage["best_epoch"] for stage in blends)
 
 
 def _part_paths(record: Record) -> list[tuple[str, tuple[str, ...]]]:
@@ -142,7 +152,8 @@ def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, 
     correct_a, correct_b = (
         np.stack([unpack(rows[seed]["correct"]) for seed in seeds]) for rows in (rows_a, rows_b)
     )
-    difference = bootstrap_difference(correct_a, correct_b)
+    copies = rows_a[seeds[0]]["correct"].get("copies", 1)
+    difference = bootstrap_difference(correct_a, correct_b, copies=copies)
     return {
         "a": a,
         "b": b,
@@ -151,26 +162,30 @@ def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, 
         "low": difference.low,
         "high": difference.high,
         "p_value": difference.p_value,
+        # It takes every example for another one.
         "mcnemar": [
             {"seed": seed, **mcnemar(right_a, right_b)}
             for seed, right_a, right_b in zip(seeds, correct_a, correct_b, strict=True)
+            if copies == 1
         ],
     }
 
 
-def _chosen(mixtures: Mapping[str, Sequence[Record]]) -> str | None:
+def _choice(mixtures: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
     """The mixture of the highest mean validation accuracy, over the seeds that all of them have;
     the cheaper one of equals. The test split has no say.
     """
+    nothing = {"chosen": None, "chosen_by": None}
     if not mixtures:
-        return None
+        return nothing
     common = set.intersection(*({row["seed"] for row in rows} for rows in mixtures.values()))
     if not common:
-        return None
+        return nothing
 
     def worth(name: str) -> tuple[float, float]:
         rows = [row for row in mixtures[name] if row["seed"] in common]
         accuracy = statistics.fmean(row["validation"]["accuracy"] for row in rows)
         return accuracy, -rows[0]["macs_per_example"]["active"]
 
-    return max(mixtures, key=worth)
+    best = max(mixtures, key=worth)
+    return {"chosen": best, "chosen_by": {"seeds": sorted(common), "validation": worth(best)[0]}}

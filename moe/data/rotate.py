@@ -50,7 +50,7 @@ def parse(spec: str) -> Turning:
             )
     if max(found.angles) >= 360 or len(set(found.angles)) < len(found.angles):
         raise UserError(f"--dataset=rotate:{spec}: angles must be different ones from 0 to 359.")
-    if not name:
+    if not name or name.startswith("rotate:"):
         raise UserError(f"--dataset=rotate:{spec}: must look like {FORM}.")
     return found
 
@@ -71,8 +71,9 @@ def rotate(source: Source, turning: Turning) -> Source:
       turning: which angles.
     """
     angles = turning.angles
-    arrange = functools.partial(_arrange, angles=angles, every=turning.copies == "all")
-    copies = f" Each image is there at all {len(angles)} angles." if turning.copies == "all" else ""
+    every = turning.copies == "all"
+    arrange = functools.partial(_arrange, angles=angles, every=every)
+    copies = f" Each image is there at all {len(angles)} angles." if every else ""
     return dataclasses.replace(
         source,
         name=f"rotate:{turning.name}?angles={','.join(map(str, angles))}&copies={turning.copies}",
@@ -80,6 +81,7 @@ def rotate(source: Source, turning: Turning) -> Source:
         example_groups=tuple(f"turned_{angle}" for angle in angles),
         note=" ".join(filter(None, [source.note, f"Images are turned by known angles.{copies}"])),
         arrange=arrange,
+        copies=len(angles) if every else 1,
         # Mirrored, what is turned by 90 degrees looks like another image turned by 270.
         mirrors=source.mirrors and set(angles) <= {0, 180},
     )

@@ -56,6 +56,8 @@ class Source:
       arrange: what is done to each part (training, validation, test) when it is settled which
         examples are in it, with numbers drawn for it by `--data_seed`; it may give examples their
         groups. None: nothing.
+      copies: how many times each example of a part is there after `arrange`: all of them once, then
+        all of them again.
       mirrors: whether an example that is mirrored left to right still belongs to its group.
       table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
     """
@@ -69,5 +71,6 @@ class Source:
     note: str = ""
     fit: Callable[[np.ndarray], Source] | None = None
     arrange: Callable[[Examples, np.random.Generator], Examples] | None = None
+    copies: int = 1
     mirrors: bool = True
     table: Mapping[str, Any] | None = None

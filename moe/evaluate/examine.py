@@ -90,13 +90,14 @@ def _class_groups(workspace: Workspace) -> list[str] | None:
 def architecture(
     config: Config, mixture: MixtureOfExperts, parts: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """Parameters and MACs of the networks, all of them or `parts`, whether experts are blended with
-    the baseline, and how many of them answer an example in this run.
+    """Parameters and MACs of the networks, all of them or `parts`, under the test-time views that
+    are looked at; whether experts are blended with the baseline, and how many of them answer an
+    example in this run.
     """
     way = make_router(config.model.routing, config.model.top_k).evaluate
     return {
         "parts": {
-            name: found._asdict()
+            name: {"parameters": found.parameters, "macs": mixture.views * found.macs}
             for name, found in cost.part_costs(mixture).items()
             if parts is None or name in parts
         },

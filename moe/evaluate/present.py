@@ -19,9 +19,10 @@ def results_text(results: Mapping[str, Any]) -> str:
             ("  its NLL", f"{test['nll']:.4f}"),
             ("  its ECE", f"{test['ece']:.4f}"),
         ]
-    speed = results["throughput"]["examples_per_second"]
+    speed, clock = results["throughput"]["examples_per_second"], results.get("clock_seconds")
     cost = (
         f"{results['train_seconds']:.0f} s of training"
+        + (f" ({clock:.0f} s from data to answers)" if clock else "")
         + (f", {speed:,.0f} examples/s" if speed else "")
         + f"; {results['device']}, {results['precision']}"
     )

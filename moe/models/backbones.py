@@ -179,24 +179,29 @@ def fast(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> kera
       width: factor of all channels but the first layer's, which are two for each number in its
         window.
     """
+
     # What PyTorch draws from by default, on which the recipe's rates are tuned.
-    start = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    def start():  # anew for every layer: an initializer draws the same numbers again
+        return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
     def normalised(x):
         return keras.layers.ReLU()(BatchNorm(momentum=0.6, scale=False)(x))
 
     inputs = x = _input(input_shape)
-    x = keras.layers.Conv2D(8 * input_shape[-1], 2, activation="relu", kernel_initializer=start)(x)
+    x = keras.layers.Conv2D(8 * input_shape[-1], 2, activation="relu", kernel_initializer=start())(
+        x
+    )
     for channels in (64, 256, 256):
         shape = {"filters": _wide(channels, width), "kernel_size": 3, "padding": "same"}
         one, two = (
-            keras.layers.Conv2D(**shape, use_bias=False, kernel_initializer=start) for _ in range(2)
+            keras.layers.Conv2D(**shape, use_bias=False, kernel_initializer=start())
+            for _ in range(2)
         )
         # Pooling before the normalisation leaves it a quarter of the work.
         x = normalised(two(normalised(MaxPool()(one(x)))))
     x = keras.layers.GlobalMaxPooling2D()(x)
     x = keras.layers.Rescaling(1 / 9)(x)
-    return keras.Model(inputs, _head(x, outputs, start))
+    return keras.Model(inputs, _head(x, outputs, start()))
 
 
 def _convolution(channels: int) -> keras.layers.Layer:

@@ -99,7 +99,7 @@ class MixtureOfExperts(keras.Model):
             setattr(self, f"combiner_{e}", combiner)
         self.blends = bool(combiners)
         self.whitens = whitens
-        seeing = [trunk] if trunk is not None else self.parts().values()
+        seeing = [network for part, network in self.parts().items() if self.sees_examples(part)]
         self._whitening = Whitening(seeing) if whitens else None
         self.group_of_class = None
         if group_of_class is not None:
@@ -115,6 +115,10 @@ class MixtureOfExperts(keras.Model):
         kinds = ["expert", "combiner"] if self.blends else ["expert"]
         names += [f"{kind}_{e}" for kind in kinds for e in range(self.num_experts)]
         return {name: getattr(self, name) for name in names}
+
+    def sees_examples(self, part: str) -> bool:
+        """Whether a network sees the examples themselves, not what a trunk made of them."""
+        return part == "trunk" or self.trunk is None
 
     def learning_parts(self) -> frozenset[str]:
         """The names of those that have something to learn: a frozen network has no training mode,

@@ -117,8 +117,12 @@ class Whitening:
 
 
 def sample(features: np.ndarray) -> np.ndarray:
-    """As many of the training examples as say what a patch looks like."""
-    return features[:_IMAGES]
+    """As many of the training examples as say what a patch looks like, 5,000 at most, from all
+    over the split: it may be in order of classes.
+    """
+    if len(features) <= _IMAGES:
+        return features
+    return features[np.linspace(0, len(features) - 1, _IMAGES).astype(int)]
 
 
 def _first_layer(model: keras.Model) -> keras.layers.Layer | None:

@@ -107,7 +107,8 @@ def _sentences(evaluation: Mapping[str, Any], results: Mapping[str, Any] | None)
         _number(sum(part[key] for part in parts.values())) for key in ("parameters", "macs")
     )
     said.append(f"All networks: {parameters} parameters, {macs} MACs.")
-    if results is not None:
+    alike = results is not None and results.get("tta", "none") == evaluation.get("tta", "none")
+    if alike:
         parameters, macs = (
             _number(results[key]["active"]) for key in ("params", "macs_per_example")
         )

@@ -48,9 +48,11 @@ def learning_curves(evaluation: Mapping[str, Any], records: Sequence[Record]) ->
         "Curves over the training steps. Last validation accuracy by stage: "
         + ", ".join(f"{stage} {value:.1%}" for stage, value in last.items())
         + ".",
-        "Training and validation that part for good: overfitting. Shaded stretches are the stages "
-        "of the run; a dotted line is where it was continued after an interruption. Each stage "
-        f"ends with its best weights by validation, not with its last ones.{flips}",
+        "Training and validation that part for good: overfitting; but with --label_smoothing the "
+        "NLL of training is that of smoothed labels, and lies apart by itself. Shaded stretches "
+        "are the stages of the run; a dotted line is where it was continued after an "
+        "interruption. Each stage ends with its best weights by validation, not with its last "
+        f"ones.{flips}",
     )
 
 

@@ -132,6 +132,8 @@ def _facts(
         yield "trained by", results["command"]
         where = f"{results['device']}, {results['precision']}"
         yield "training", f"{results['train_seconds']:,.0f} s on {where}"
+        if "clock_seconds" in results:
+            yield "from data to answers", f"{results['clock_seconds']:,.0f} s"
         yield "MACs spent", f"{results['macs_spent']:.3g}"
     if results is None or results["command"] != evaluation["command"]:
         yield "evaluated by", evaluation["command"]

@@ -106,6 +106,8 @@ class Lookahead(_Average):
 
     Zhang et al. 2019, 1907.08610, with the decay of Jordan 2024, 2404.00498: of `t` of `T` steps
     done, the average keeps `.95^k (t / T)^3`, so it follows freely at first and hardly at the end.
+    Up to the first look it is the weights themselves, so that nothing untrained is ever judged; the
+    last step is looked at, too.
 
     Args:
       weights: as in `_Average`.
@@ -133,7 +135,15 @@ class Lookahead(_Average):
             self._update_all(strategy, update)
             return 0
 
-        tf.cond(done % self._every == 0, look, lambda: 0)
+        def start() -> int:
+            self._update_all(strategy, lambda weight, average: average.assign(weight))
+            return 0
+
+        def wait() -> int:
+            return tf.cond(done < self._every, start, lambda: 0)
+
+        looks = (done % self._every == 0) | (done == self._total_steps)
+        tf.cond(looks, look, wait)
 
 
 def make_average(

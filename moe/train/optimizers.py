@@ -1,6 +1,7 @@
 """Optimizers that update each weight in one fused pass, a part of the mixture at a time.
 
-A part that saw no example in a step is left untouched: weights, slots and step count. Keras'
+A part that saw no example in a step is left untouched: weights, slots and step count (only an
+average of the weights, `moe.train.averaging`, is one clock for all parts). Keras'
 optimizers cannot skip a part inside a traced step under a distribution strategy, and they walk
 over each weight several times.
 """

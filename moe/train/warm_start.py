@@ -76,6 +76,7 @@ class _Donor:
     store: CheckpointStore
     saved: Saved
     side: _Side
+    whitens: bool
 
 
 def take_over(
@@ -104,6 +105,11 @@ def take_over(
     models = mixture.parts()
     values = {}
     for part, (donor, theirs) in sources.items():
+        if mixture.whitens and not donor.whitens and mixture.sees_examples(part):
+            raise UserError(
+                f"--init_from: {donor.folder}:{theirs} was trained without --whiten, which would "
+                "freeze its first layer as it is; use --nowhiten."
+            )
         values[part] = _weights(donor, theirs, part, part_variables(models[part]))
         there = donor.side.outputs(theirs)
         if there is not None and there != here.outputs(part):
@@ -160,7 +166,8 @@ def _open(run: str) -> _Donor:
         stored.config.model.expert_head == "group",
         saved.progress["parts"],
     )
-    return _Donor(run, CheckpointStore(folder / "best"), saved, side)
+    whitens = stored.config.model.whiten
+    return _Donor(run, CheckpointStore(folder / "best"), saved, side, whitens)
 
 
 def _weights(

@@ -49,6 +49,6 @@ def test_a_damaged_row_is_refused(tmp_path, damage):
 
 def test_a_row_of_other_flags_is_refused(tmp_path):
     row = make_row("joint-hard", 1, 0.8)
-    check_same_setting(tmp_path, row, Config())
+    check_same_setting(tmp_path, row, Config(), "any")
     with pytest.raises(UserError, match=r"--batch_size=7 \(was None\); use another --results"):
-        check_same_setting(tmp_path, row, Config(train=TrainConfig(batch_size=7)))
+        check_same_setting(tmp_path, row, Config(train=TrainConfig(batch_size=7)), "any")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ import moe.workspace
 from moe.compare.arms import ARMS
 from moe.compare.run import compare
 from moe.config.tools import CompareConfig
+from moe.data.source import Examples
 from moe.errors import UserError
 from moe.files import alone_in
 from moe.train.stage_run import StageRun
@@ -127,7 +129,7 @@ def test_rows_that_are_there_are_not_made_again_also_in_another_folder(
 ):
     results = tmp_path / "results"
     shutil.copytree(undisturbed / "results", results)
-    monkeypatch.setattr(moe.compare.run, "train", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained again"))
     assert compare(toy_comparison(tmp_path / "elsewhere", results=str(results))) == 0
     assert "separate-soft" in capsys.readouterr().out
 
@@ -143,7 +145,7 @@ def test_a_run_trained_by_itself_serves_as_a_row(undisturbed, tmp_path, monkeypa
         tensorboard=False,
     )
     assert moe.run.train(single) == 0
-    monkeypatch.setattr(moe.compare.run, "train", lambda _: pytest.fail("trained again"))
+    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained again"))
     assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 0
     expected = records(undisturbed / "results")["baseline-seed0"]
     assert records(tmp_path / "results") == {"baseline-seed0": expected}
@@ -154,6 +156,38 @@ def test_a_finished_run_of_other_flags_is_no_row(undisturbed, tmp_path, capsys):
     assert compare(toy_comparison(tmp_path, arms=("baseline",), learning_rate=0.5)) == 2
     assert "baseline-seed0: holds another run: --learning_rate=0.5 (was" in capsys.readouterr().err
     assert not list((tmp_path / "results").glob("*.json"))
+
+
+def test_rows_of_other_data_behind_the_same_flags_are_refused(undisturbed, tmp_path, monkeypatch):
+    """As a file of one's own may hold it another day."""
+    other = toy_source()
+    features, label, *rest = other.train()
+    changed = dataclasses.replace(other, train=lambda: Examples(255 - features, label, *rest))
+    monkeypatch.setattr(moe.workspace, "open_source", lambda *_: changed)
+    config = toy_comparison(tmp_path, results=str(undisturbed / "results"), seeds=2)
+    with pytest.raises(UserError, match="another comparison: other examples, groups or class wei"):
+        compare(config)
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 2
+    assert not list((tmp_path / "results").glob("*.json"))
+
+
+def test_a_queue_goes_on_from_another_place(undisturbed, tmp_path, monkeypatch, capsys):
+    """Runs that start from others know them by a path."""
+    shutil.copytree(undisturbed, tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / "results")
+    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.chdir(tmp_path)
+    assert compare(toy_comparison(pathlib.Path("moved"))) == 0
+    assert records(tmp_path / "moved" / "results") == records(undisturbed / "results")
+
+
+def test_a_run_of_a_queue_is_continued_with_the_queue(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py", "--mode=compare"])
+    assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 0
+    said = capsys.readouterr().out
+    (told,) = (line for line in said.splitlines() if line.startswith("continue: "))
+    assert told.endswith(f"--workdir={tmp_path}")
 
 
 def test_a_trunk_without_a_baseline_leaves_the_joint_mixtures(tmp_path):
@@ -176,10 +210,10 @@ def test_rows_of_another_comparison_are_refused(undisturbed, tmp_path):
 def test_a_row_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
     real = moe.compare.run.train
 
-    def train(config):
+    def train(config, **named):
         if config.runtime.workdir.endswith("baseline-seed0"):
             raise UserError("no luck")
-        return real(config)
+        return real(config, **named)
 
     monkeypatch.setattr(moe.compare.run, "train", train)
     config = toy_comparison(tmp_path, arms=("baseline", "wide-hard"), budget="macs:1e6")
@@ -192,6 +226,11 @@ def test_a_second_queue_in_the_same_folder_is_refused(undisturbed, monkeypatch):
     monkeypatch.setattr(moe.compare.run, "_show", lambda *_: pytest.fail("written"))
     with alone_in(undisturbed), pytest.raises(UserError, match="is training in it; wait"):
         compare(toy_comparison(undisturbed))
+
+
+def test_the_folder_of_a_run_is_none_for_a_comparison(undisturbed):
+    with pytest.raises(UserError, match="baseline-seed0: holds a run; a comparison needs"):
+        compare(toy_comparison(undisturbed / "runs" / "baseline-seed0"))
 
 
 def test_an_unknown_arm_is_refused(tmp_path):
@@ -230,10 +269,11 @@ def test_every_arm_under_a_budget_of_epochs(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", ["macs:2e8", "seconds:.5"])
 def test_every_arm_has_the_whole_budget_to_itself(tmp_path, budget):
-    arms = ("baseline", "separate-hard", "staged-soft", "joint-hard", "wide-hard")
+    arms = ("baseline", "separate-hard", "staged-soft", "joint-hard", "wide-hard", "average-hard")
     assert compare(toy_comparison(tmp_path, arms=arms, budget=budget)) == 0
     for name, record in records(tmp_path / "results").items():
-        assert set(record["runs"]) == {name.replace("-hard", "") if "sep" in name else name}
+        if "average" not in name:
+            assert set(record["runs"]) == {name.replace("-hard", "") if "sep" in name else name}
         if budget.startswith("macs"):
             assert record["macs_spent"] == pytest.approx(2e8, rel=0.05)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moe.compare.size import members, targets, wide_backbones, widened
+from moe.compare.size import check_whitened, members, targets, wide_backbones, widened
 from moe.config.run import Config
 from moe.data.shapes import shapes
 from moe.defaults import resolve
@@ -57,6 +57,12 @@ def test_the_nearest_width_is_found_also_below_1(target, backbone):
     name = widened(backbone, target, size)
     near = [(round(target**0.5) + step) ** 2 for step in (-1, 0, 1)]
     assert size(name) == min(near, key=lambda s: abs(s - target))
+
+
+def test_a_control_that_cannot_whiten_is_refused_before_anything_is_trained():
+    check_whitened({"wide-hard": "fast*2"}, (12, 12, 3), 5)
+    with pytest.raises(UserError, match=r"wide-soft would be tiny\*9: --whiten: .*out of --arms"):
+        check_whitened({"wide-soft": "tiny*9"}, (12, 12, 3), 5)
 
 
 def test_a_network_of_one_width_cannot_be_a_control(mixture):

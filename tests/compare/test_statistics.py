@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from moe.compare.statistics import bootstrap_difference, holm
 
@@ -39,34 +40,42 @@ def test_one_seed_gives_the_interval_over_examples():
     assert found.mean == pytest.approx(difference.mean())
 
 
-def test_seeds_count_as_much_as_they_differ():
-    """Every example alike at a seed: only the seeds vary, by S / (S - 1) times their variance."""
+def test_seeds_count_as_students_distribution_has_it():
+    """Every example alike at a seed: only the seeds vary."""
     wins = np.array([0, 0, 1, 1, 1])
     a = np.repeat(wins[:, None], 1000, axis=1).astype(bool)
-    b = np.zeros_like(a)
-    found = bootstrap_difference(a, b, samples=4000)
+    found = bootstrap_difference(a, np.zeros_like(a))
     assert found.mean == pytest.approx(0.6)
-    # 0 or 1 a seed, stretched from their mean: the mean of five draws.
-    stretch = np.sqrt(5 / 4)
-    expected = 0.6 + stretch * (np.random.default_rng(0).binomial(5, 0.6, 50_000) / 5 - 0.6)
-    assert (found.low, found.high) == pytest.approx(np.quantile(expected, [0.025, 0.975]), abs=1e-9)
+    test = scipy.stats.ttest_1samp(wins, 0)
+    expected = test.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.03)
+    assert found.p_value == pytest.approx(test.pvalue, abs=0.01)
 
 
 def test_the_same_as_plain_resampling():
-    """Row by row, column by column, without the short cut over kinds of examples."""
+    """Example by example, without the short cut over kinds of examples."""
     a, b = drawn(3, 200, 0.85), drawn(3, 200, 0.75, stream=1)
-    found = bootstrap_difference(a, b, samples=4000)
+    found = bootstrap_difference(a, b)
     difference = a.astype(float) - b
-    middle = difference.mean(axis=0)
-    difference = middle + np.sqrt(3 / 2) * (difference - middle)
     rng = np.random.default_rng(0)
+    error = difference.mean(axis=1).std(ddof=1) / np.sqrt(3)
     plain = [
-        difference[rng.integers(3, size=3)][:, rng.integers(200, size=200)].mean()
-        for _ in range(4000)
+        difference[:, rng.integers(200, size=200)].mean() + error * rng.standard_t(2)
+        for _ in range(10_000)
     ]
-    assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.006)
+    assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=0.01)
     below = 2 * np.mean(np.array(plain) <= 0)
-    assert found.p_value == pytest.approx(below, abs=0.01)
+    assert found.p_value == pytest.approx(below, abs=0.02)
+
+
+def test_copies_of_an_example_are_no_further_examples():
+    a, b = drawn(1, 500, 0.83), drawn(1, 500, 0.80, stream=1)
+    once = bootstrap_difference(a, b)
+    four = bootstrap_difference(np.tile(a, 4), np.tile(b, 4), copies=4)
+    assert four == pytest.approx(once)
+    taken_for_more = bootstrap_difference(np.tile(a, 4), np.tile(b, 4))
+    width = once.high - once.low
+    assert taken_for_more.high - taken_for_more.low == pytest.approx(width / 2, rel=0.05)
 
 
 def test_it_says_the_same_every_time():
@@ -83,12 +92,15 @@ def test_holm_multiplies_by_what_is_left_and_never_falls():
 
 
 @pytest.mark.slow
-def test_three_seeds_cover_the_truth_about_as_often_as_they_say():
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.004, 0.02])
+def test_intervals_cover_the_truth_about_as_often_as_they_say(seeds, spread):
+    """Where seeds differ little, and where they are most of what varies."""
     rng, hits, trials = np.random.default_rng(0), 0, 150
     for _ in range(trials):
         ease = rng.random(4000)
         a, b = (
-            ease + rng.normal(0, 0.1, (3, 4000)) > 0.2 - rng.normal(0, 0.004, (3, 1))
+            ease + rng.normal(0, 0.1, (seeds, 4000)) > 0.2 - rng.normal(0, spread, (seeds, 1))
             for _ in range(2)
         )
         found = bootstrap_difference(a, b, samples=1000)

@@ -10,7 +10,7 @@ import pytest
 from rows import make_row, make_rows
 
 from moe.compare.arms import ARMS, controls_of, in_order, mixture_pairs, possible_arms
-from moe.compare.present import comparison_text, grids, verdict
+from moe.compare.present import comparison_text, grids, headline, verdict
 from moe.compare.record import unpack
 from moe.compare.report import write_files, write_report
 from moe.compare.summary import summarize
@@ -20,7 +20,7 @@ from moe.files import write_json
 
 @pytest.fixture(scope="module")
 def rows():
-    return make_rows(seeds=2)
+    return make_rows(seeds=3)
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +56,13 @@ def test_means_are_over_seeds(summary, rows):
     found = summary["arms"]["joint-soft"]["test"]["accuracy"]
     assert found["mean"] == pytest.approx(np.mean(mine))
     assert found["deviation"] == pytest.approx(np.std(mine, ddof=1))
-    assert summary["arms"]["joint-soft"]["seeds"] == [0, 1]
+    assert summary["arms"]["joint-soft"]["seeds"] == [0, 1, 2]
 
 
 def test_a_difference_is_that_of_the_rows_at_common_seeds(summary, rows):
     by = {(row["arm"], row["seed"]): unpack(row["correct"]) for row in rows}
     (found,) = (c for c in summary["controls"] if (c["a"], c["b"]) == ("joint-soft", "wide-soft"))
-    at = [by["joint-soft", s].mean() - by["wide-soft", s].mean() for s in (0, 1)]
+    at = [by["joint-soft", s].mean() - by["wide-soft", s].mean() for s in range(3)]
     assert found["difference"] == pytest.approx(np.mean(at))
     for seed, test in enumerate(found["mcnemar"]):
         expected = mcnemar(by["joint-soft", seed], by["wide-soft", seed])
@@ -88,6 +88,55 @@ def test_only_seeds_that_all_mixtures_have_choose():
     assert summarize(rows)["chosen"] == "separate-hard"
 
 
+def test_the_choice_is_told_by_the_seeds_that_made_it():
+    rows = [
+        *(make_row("separate-hard", seed, 0.8, validation=0.80) for seed in range(3)),
+        *(make_row("joint-hard", seed, 0.8, validation=0.70 + 0.2 * (seed == 0)) for seed in (0,)),
+    ]
+    (choice, *_) = verdict(summarize(rows))
+    assert choice.startswith("Validation chooses joint-hard (90.00 % at seed 0)")
+    more = [*rows, *(make_row("joint-hard", seed, 0.8, validation=0.5) for seed in (7, 8))]
+    (choice, *_) = verdict(summarize(more))
+    assert choice.startswith("Validation chooses joint-hard (90.00 % at seed 0)")
+    assert choice.endswith("% (seeds 0, 7, 8).")
+
+
+def test_one_mixture_is_not_chosen_among_many():
+    (said, *_) = verdict(summarize(make_rows(2, {"baseline": 0.8, "joint-hard": 0.8})))
+    assert said.startswith("joint-hard is the only mixture here (validation: mean 80.00 % over")
+
+
+def test_controls_that_are_missing_are_named():
+    said = verdict(summarize(make_rows(3, {"baseline": 0.7, "joint-hard": 0.9, "wide-hard": 0.8})))
+    (whose,) = (line for line in said if "every control" in line)
+    assert whose == (
+        "joint-hard is ahead of every control that was trained; average-hard, wide-params were not."
+    )
+
+
+def test_a_blend_that_learned_nothing_is_called_an_average():
+    rows = make_rows(2, {"separate-hard": 0.8})
+    for row in rows:
+        row["stages"].append(row["stages"][0] | {"name": "blend", "best_epoch": 0})
+    assert any(
+        "separate-hard was best at its even start" in line for line in verdict(summarize(rows))
+    )
+    rows[0]["stages"][-1]["best_epoch"] = 1
+    assert not any("even start" in line for line in verdict(summarize(rows)))
+
+
+def test_copies_leave_no_room_for_mcnemar():
+    rows = make_rows(3, {"joint-hard": 0.8, "wide-hard": 0.75})
+    (plain,) = summarize(rows)["controls"]
+    for row in rows:
+        row["correct"]["copies"] = 4
+    (found,) = summarize(rows)["controls"]
+    assert plain["mcnemar"]
+    assert found["mcnemar"] == []
+    assert found["difference"] == plain["difference"]
+    assert found["high"] - found["low"] != plain["high"] - plain["low"]
+
+
 def test_of_equals_the_cheaper_one_is_chosen():
     rows = [make_row("joint-soft", 0, 0.8), make_row("joint-hard", 0, 0.8)]
     assert summarize(rows)["chosen"] == "joint-hard"
@@ -95,26 +144,43 @@ def test_of_equals_the_cheaper_one_is_chosen():
 
 def test_the_words_are_those_of_the_numbers(summary):
     said = verdict(summary)
-    assert said[0].startswith("Validation chooses joint-soft (mean 86.00 % over seeds 0, 1)")
+    assert said[0].startswith("Validation chooses joint-soft (mean 86.00 % over seeds 0-2)")
     assert "joint-soft is ahead of every control: the gain is the mixture's own." in said
     (against,) = (line for line in said if line.startswith("Against wide-soft (one network with"))
     assert "significantly ahead" in against
     (apart,) = (line for line in said if line.startswith("Mixtures that differ significantly"))
-    assert "separate-soft and joint-soft (-" in apart
+    assert "joint-soft and staged-soft (+" in apart
     assert any(line.startswith("Mixtures that are not told apart") for line in said)
 
 
 def test_a_gain_that_a_control_also_has_is_not_the_mixtures():
     means = {"baseline": 0.78, "joint-hard": 0.85, "wide-hard": 0.85}
-    said = verdict(summarize(make_rows(2, means)))
+    said = verdict(summarize(make_rows(3, means)))
     assert any("wide-hard gains as much without experts" in line for line in said)
     assert any("not significant" in line for line in said)
 
 
 def test_a_loss_is_called_one():
     means = {"baseline": 0.85, "joint-hard": 0.78}
-    said = verdict(summarize(make_rows(2, means)))
+    said = verdict(summarize(make_rows(3, means)))
     assert any("significantly behind" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("control", "told"),
+    [
+        (0.85, "joint-hard is behind wide-hard: without experts more is reached."),
+        (0.78, "joint-hard is not told apart from wide-hard: without experts as much is reached."),
+        (
+            0.70,
+            "joint-hard is ahead of every control that was trained; baseline, average-hard, "
+            "wide-params were not.",
+        ),
+    ],
+)
+def test_a_headline_needs_no_baseline(control, told):
+    rows = make_rows(3, {"joint-hard": 0.78, "wide-hard": control})
+    assert told in headline(summarize(rows))
 
 
 def test_one_seed_is_said_to_be_one():

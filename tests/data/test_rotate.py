@@ -119,6 +119,7 @@ def test_groups_are_the_clusters(opened):
 
 def test_the_sides_share_no_image_also_with_copies(opened):
     workspace = opened("rotate:toy?angles=0,180&copies=all")
+    assert (workspace.source.copies, opened("rotate:toy").source.copies) == (2, 1)
     assert (len(workspace.train), len(workspace.validation)) == (430, 50)
 
     def upright(split):
@@ -153,6 +154,7 @@ def test_images_are_not_mirrored_where_that_would_change_their_cluster(opened):
     ("spec", "message"),
     [
         ("", "must look like rotate:NAME"),
+        ("rotate:toy", "must look like rotate:NAME"),
         ("toy?angles=0", "angles=0 is no option"),
         ("toy?angles=0,360", "different ones from 0 to 359"),
         ("toy?angles=0,0", "different ones from 0 to 359"),

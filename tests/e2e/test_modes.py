@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from toy import TEST, TRAIN, toy_config, toy_source
 
-from moe import run
+from moe import outcome, run
 from moe.data import pipeline, registry
 from moe.errors import UserError
 from moe.find_groups import find_and_train
@@ -146,7 +146,7 @@ def test_training_selects_on_validation_and_never_opens_the_test_split(monkeypat
         evaluated.append(True)
         raise UserError("far enough")
 
-    monkeypatch.setattr(run, "_evaluate", final_evaluation)
+    monkeypatch.setattr(outcome, "_evaluate", final_evaluation)
     for mode in ("separate", "joint"):
         with pytest.raises(UserError, match="far enough"):
             run.train(toy_config(tmp_path / mode, mode))
@@ -315,7 +315,7 @@ def test_a_signal_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, c
         signal.raise_signal(number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_evaluate", interrupted)
+        patch.setattr(outcome, "_evaluate", interrupted)
         assert run.train(toy_config(tmp_path, epochs=1)) == 128 + number
     name = signal.Signals(number).name
     assert f"stopped ({name}); continue with: " in capsys.readouterr().err

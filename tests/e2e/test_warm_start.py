@@ -127,6 +127,13 @@ def test_what_does_not_fit_is_refused(toy, donors, specs, flags, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_first_layer_that_does_not_whiten_is_not_frozen(toy, donors):
+    """It would stay as another run without whitening left it."""
+    tiny = {f"{part}_backbone": "tiny*.1" for part in ("gate", "expert", "baseline")}
+    with pytest.raises(UserError, match=r"whole:.* was trained without --whiten, .*use --nowhiten"):
+        start(donors, "whole:baseline", whiten=True, **tiny)
+
+
 def test_nothing_is_changed_where_something_does_not_fit(toy, donors):
     config = toy_config("nowhere", init_from=(f"{donors['whole']}:baseline", str(donors["wide"])))
     workspace = open_workspace(config)

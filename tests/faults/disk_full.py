@@ -60,7 +60,7 @@ def _at_step(step: int, happens: Callable[[], None]) -> None:
     from moe import run
     from moe.train.stage_run import StageRun
 
-    run_loop, conclude, left = StageRun._run_loop, run._conclude, [happens]
+    run_loop, conclude, left = StageRun._run_loop, run.conclude, [happens]
 
     def noted_loop(stage, *args):
         seconds = run_loop(stage, *args)
@@ -73,7 +73,7 @@ def _at_step(step: int, happens: Callable[[], None]) -> None:
             left.pop()()
         return conclude(*args)
 
-    StageRun._run_loop, run._conclude = noted_loop, noted_conclude
+    StageRun._run_loop, run.conclude = noted_loop, noted_conclude
 
 
 def _try(folder: pathlib.Path, small: pathlib.Path | None, rng: random.Random, number: int):

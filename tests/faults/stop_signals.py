@@ -37,7 +37,7 @@ def _enter(phase: str, passes: int, entered: warm.Shared) -> None:
         "train": (stage_run.StageRun, "_run_loop"),
         "validate": (validation.Validation, "_judge"),
         "save": (checkpoint, "digest_of"),
-        "evaluate": (run, "_conclude"),
+        "evaluate": (run, "conclude"),
     }[phase]
     left = [passes]
 

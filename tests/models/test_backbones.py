@@ -1,5 +1,6 @@
 """Size, shape and type of every network; the registry and its errors."""
 
+import itertools
 import sys
 import types
 
@@ -190,6 +191,14 @@ def test_fast_is_the_network_of_the_speed_records():
     # 961 * (288 + 9 * 1,536) + 225 * 9 * (4,096 + 16,384) + 49 * 9 * 2 * 65,536 + 9 * 589,824
     # + 2,560: window, pooled to 15, 7 and 3
     assert cost.macs(model) == 961 * 14_112 + 225 * 184_320 + 49 * 1_179_648 + 5_308_416 + 2_560
+
+
+def test_layers_of_one_shape_start_from_draws_of_their_own():
+    model = backbones.build("fast*.25", CIFAR, 10)
+    kernels = [v.numpy() for v in model.trainable_variables if v.shape == (3, 3, 64, 64)]
+    assert len(kernels) == 3
+    for a, b in itertools.combinations(kernels, 2):
+        assert (a != b).mean() > 0.99
 
 
 def test_fast_has_a_width_and_small_logits_at_the_start():

@@ -151,3 +151,14 @@ def test_more_filters_than_directions_are_refused():
 def test_networks_without_a_convolution_have_nothing_to_whiten():
     with pytest.raises(UserError, match="--whiten: none of the networks begins with a conv"):
         starts.Whitening([backbones.build("mlp-4", (4, 4, 3), 2)])
+
+
+def test_the_sample_is_from_all_over_the_split():
+    """Which may be in order of classes."""
+    rows = np.arange(12_000)
+    found = starts.sample(rows)
+    assert len(found) == 5_000
+    assert (np.diff(found) > 0).all()
+    assert (found[0], found[-1]) == (0, 11_999)
+    assert np.histogram(found, bins=10)[0].tolist() == pytest.approx([500] * 10, abs=1)
+    assert starts.sample(rows[:7]).tolist() == list(range(7))

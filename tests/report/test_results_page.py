@@ -103,29 +103,29 @@ def test_a_benchmark_is_a_table_of_questions(tmp_path):
 
 def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     folder = tmp_path / "compare" / "toy"
-    rows = make_rows(2, {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75})
+    rows = make_rows(3, {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75})
     for row in rows:
         write_record(folder / f"{row['arm']}-seed{row['seed']}.json", row)
     page = whole_page(tmp_path)
     assert "### toy\n" in page
-    assert "- Validation chooses joint-hard (mean 80.00 % over seeds 0, 1)" in page
+    assert "- joint-hard is the only mixture here (validation: mean 80.00 % over seeds 0-2)" in page
     for sentence in verdict(summarize(rows)):
         assert f"- {sentence}\n" in page
     (line,) = (line for line in page.splitlines() if line.startswith("| joint-hard | wide-hard |"))
     assert line.endswith("| ahead |")
-    assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
+    assert "- 9 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
 
 
 def test_an_ablation_is_the_whole_recipe_against_its_parts(tmp_path):
     for recipe, accuracy in (("whole", 0.8), ("no-trick", 0.75)):
-        for row in make_rows(2, {"joint-soft": accuracy}):
+        for row in make_rows(3, {"joint-soft": accuracy}):
             path = tmp_path / "ablations" / "toy" / recipe / f"joint-soft-seed{row['seed']}.json"
             write_record(path, row)
     page = whole_page(tmp_path)
     assert "### toy\n\njoint-soft on toy, budget epochs:3; float32.\n" in page
     (line,) = (line for line in page.splitlines() if line.startswith("| whole | no-trick |"))
     assert line.endswith("| ahead |")
-    assert "- 4 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
+    assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
 
 
 def test_what_went_wrong_is_told_by_seed():

@@ -54,12 +54,22 @@ def test_lookahead_takes_the_weights_back_to_the_average():
     slow, fast = START[0].astype(np.float64), START[0].astype(np.float64)
     for done in range(1, 9):
         fast = fast + done
-        if done % 3 == 0:
+        if done in (3, 6, 8):  # the last step, too
             kept = 0.95**3 * (done / 8) ** 3
             slow = kept * slow + (1 - kept) * fast
             fast = slow
+        elif done < 3:
+            slow = fast
     np.testing.assert_allclose(averages(average)[0], slow, rtol=1e-6)
     np.testing.assert_allclose(learning["gate"][0], fast, rtol=1e-6)
+
+
+def test_what_was_never_looked_at_is_judged_as_it_is():
+    """Not as it was before anything was learned."""
+    learning = weights()
+    average = Lookahead(learning, every=50, total_steps=100)
+    run(average, learning, 4)
+    np.testing.assert_array_equal(averages(average)[0], START[0] + 1 + 2 + 3 + 4)
 
 
 @pytest.mark.parametrize("kind", ["moving", "lookahead"])
