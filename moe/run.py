@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from moe.config.run import Config
@@ -23,6 +24,7 @@ from moe.files import (
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import check_fixed_shapes, check_replicas
+from moe.models.starts import keeping_size
 from moe.outcome import conclude, keep_best
 from moe.provenance import continue_command, evaluate_command, provenance
 from moe.report.available import REPORT, report_wanted
@@ -50,6 +52,7 @@ from moe.train.team import Workers, make_team
 from moe.train.tensorboard import Board
 from moe.train.trainer import train_stages
 from moe.train.warm_start import count_starts, take_over
+from moe.train.weight_groups import norm_offsets
 from moe.workspace import Workspace, open_workspace
 
 
@@ -212,6 +215,7 @@ def _prepare(
     for part, model in mixture.parts().items():
         for layer in cost.uncounted_layers(model):
             warn(f"the MACs of layer {layer} of {part} are not known; the figures leave them out.")
+    _warn_without_effect(config, list(mixture.parts().values()))
     context = Context(
         config,
         precision.policy,
@@ -275,6 +279,14 @@ def _start_weights(
     if CheckpointStore(workdir / "checkpoints").newest():
         return read_run(workdir).initial or {}
     return take_over(workspace, mixture, parts)
+
+
+def _warn_without_effect(config: Config, networks: Sequence[keras.Model]) -> None:
+    """Says which flags of recipes find nothing to work on."""
+    if config.train.bias_lr_scale != 1 and not any(map(norm_offsets, networks)):
+        warn("--bias_lr_scale: no network has a normalisation layer; it does nothing.")
+    if config.model.identity_init and not any(map(keeping_size, networks)):
+        warn("--identity_init: no network has a convolution that can be one; it does nothing.")
 
 
 def _hand_over(results: dict[str, Any], workdir: pathlib.Path, again: str, export: bool) -> None:

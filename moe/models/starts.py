@@ -31,17 +31,25 @@ def start_as_identity(model: keras.Model) -> None:
     Filter `i` copies channel `i`, as far as there are channels; filters beyond keep their random
     draw (Zagoruyko & Komodakis 2017, 1706.00388; in this form Jordan 2024, 2404.00498).
     """
-    for layer in leaves(model):
-        if not isinstance(layer, keras.layers.Conv2D) or layer.padding != "same":
-            continue
+    for layer in keeping_size(model):
         height, width, channels, filters = layer.kernel.shape
-        if layer.groups > 1 or max(layer.strides) > 1 or not height % 2 * width % 2:
-            continue
         kernel = layer.kernel.numpy()
         copied = range(min(channels, filters))
         kernel[..., copied] = 0
         kernel[height // 2, width // 2, copied, copied] = 1
         layer.kernel.assign(kernel)
+
+
+def keeping_size(model: keras.Model) -> list[keras.layers.Conv2D]:
+    """The convolutions that keep the size of an image, and have a pixel in the middle."""
+
+    def fits(layer: keras.layers.Layer) -> bool:
+        if not isinstance(layer, keras.layers.Conv2D) or layer.padding != "same":
+            return False
+        height, width = layer.kernel.shape[:2]
+        return layer.groups == 1 and max(layer.strides) == 1 and bool(height % 2 * width % 2)
+
+    return [layer for layer in leaves(model) if fits(layer)]
 
 
 def whitening_filters(images: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -309,6 +309,14 @@ def test_only_named_groups_have_a_gate_accuracy(toy, tmp_path, groups, named):
     assert 0.5 <= second["confidence"] <= 1
 
 
+def test_flags_of_recipes_without_effect_are_named(toy, tmp_path, capsys):
+    idle = {"bias_lr_scale": 64.0, "identity_init": True, "optimizer": "nesterov"}
+    assert run.train(toy_config(tmp_path, "gate", steps=1, **idle)) == 0
+    said = capsys.readouterr().err
+    assert "--bias_lr_scale: no network has a normalisation layer; it does nothing." in said
+    assert "--identity_init: no network has a convolution that can be one; it does" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, capsys, number):
     def interrupted(*args):
