@@ -43,9 +43,7 @@ def open_workdir(workspace: Workspace, policy: str) -> tuple[pathlib.Path, bool]
             f"--workdir={workdir} holds another run: {', '.join(differences)}; "
             "use another --workdir, or the flags of that run."
         )
-    workspace.check_data(stored.data)
-    workspace.check_groups(stored.groups)
-    workspace.check_class_weights(stored.class_weights)
+    workspace.check_stored(stored)
     if stored.precision != policy:
         warn(
             f"--workdir={workdir} was begun in {stored.precision} and goes on in {policy}: "

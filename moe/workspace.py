@@ -23,7 +23,7 @@ from moe.defaults import resolve
 from moe.errors import UserError
 from moe.models.build import build_mixture
 from moe.models.mixture import MixtureOfExperts
-from moe.run_files import StoredData
+from moe.run_files import StoredData, StoredRun
 from moe.taxonomy import Groups, resolve_groups
 
 
@@ -61,6 +61,17 @@ class Workspace:
         """
         flag = f"--groups={self.config.data.groups}"
         _check_same(flag, stored, self.groups.members(self.source.classes))
+
+    def check_stored(self, stored: StoredRun) -> None:
+        """Refuses what files changed behind the flags since the run began: examples, groups,
+        weights of classes.
+
+        Raises:
+          UserError: they did.
+        """
+        self.check_data(stored.data)
+        self.check_groups(stored.groups)
+        self.check_class_weights(stored.class_weights)
 
     def describe_data(self) -> StoredData:
         """What a run relies on in its data, as plain values."""

@@ -243,9 +243,7 @@ def check_finished(run: Run, workspace: Workspace) -> None:
             f"{run.folder}: holds another run: {', '.join(differences)}; use another --workdir, "
             "or the flags of that run."
         )
-    workspace.check_data(stored.data)
-    workspace.check_groups(stored.groups)
-    workspace.check_class_weights(stored.class_weights)
+    workspace.check_stored(stored)
 
 
 def _portable(config: Config) -> Config:
