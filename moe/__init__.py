@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BatchNorm": "moe.models.normalization",
+    "Conv2D": "moe.models.layers",
     "Dropout": "moe.models.layers",
     "MaxPool": "moe.models.layers",
     "MixtureOfExperts": "moe.models.mixture",

@@ -41,7 +41,7 @@ def test_every_public_name_is_there():
 def network(outputs):
     """Every layer of ours."""
     inputs = keras.Input(SHAPE)
-    x = keras.layers.Conv2D(4, 3)(inputs)
+    x = moe.Conv2D(4, 3)(inputs)
     x = keras.layers.ReLU()(moe.BatchNorm(momentum=0.9)(moe.MaxPool()(x)))
     x = moe.Dropout(0.1)(keras.layers.Flatten()(x))
     return keras.Model(inputs, keras.layers.Dense(outputs)(x))

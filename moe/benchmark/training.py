@@ -17,7 +17,7 @@ from moe.data.augment import make_augmentation
 from moe.data.pipeline import training_batches
 from moe.models import backbones, cost
 from moe.models.build import dtype_policy
-from moe.models.layers import Dropout, MaxPool
+from moe.models.layers import Conv2D, Dropout, MaxPool
 from moe.models.mixture import MixtureOfExperts
 from moe.models.normalization import BatchNorm
 from moe.train.loop import make_train_loop
@@ -163,9 +163,8 @@ def _with_stock_layers(model: keras.Model) -> keras.Model:
         if isinstance(layer, BatchNorm):
             same = ("momentum", "epsilon", "center", "scale")
             return keras.layers.BatchNormalization(**{name: getattr(layer, name) for name in same})
-        if isinstance(layer, MaxPool):
-            return keras.layers.MaxPooling2D.from_config(layer.get_config())
-        return layer.__class__.from_config(layer.get_config())
+        theirs = {MaxPool: keras.layers.MaxPooling2D, Conv2D: keras.layers.Conv2D}
+        return theirs.get(type(layer), type(layer)).from_config(layer.get_config())
 
     return keras.models.clone_model(model, clone_function=stock)
 

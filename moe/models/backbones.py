@@ -18,7 +18,7 @@ import keras
 
 from moe.backbone_names import add_backbone, backbone_problem
 from moe.errors import UserError
-from moe.models.layers import Dropout, MaxPool
+from moe.models.layers import Conv2D, Dropout, MaxPool
 from moe.models.normalization import BatchNorm
 
 Builder = Callable[[tuple[int, ...], int], keras.Model]
@@ -193,10 +193,7 @@ def fast(input_shape: tuple[int, ...], outputs: int, width: float = 1.0) -> kera
     )
     for channels in (64, 256, 256):
         shape = {"filters": _wide(channels, width), "kernel_size": 3, "padding": "same"}
-        one, two = (
-            keras.layers.Conv2D(**shape, use_bias=False, kernel_initializer=start())
-            for _ in range(2)
-        )
+        one, two = (Conv2D(**shape, use_bias=False, kernel_initializer=start()) for _ in range(2))
         # Pooling before the normalisation leaves it a quarter of the work.
         x = normalised(two(normalised(MaxPool()(one(x)))))
     x = keras.layers.GlobalMaxPooling2D()(x)

@@ -7,7 +7,14 @@ import sklearn.preprocessing
 import tensorflow as tf
 
 from moe import randomness
-from moe.models.layers import Dropout, MaxPool, Standardize, keep_mask
+from moe.models.layers import (
+    Conv2D,
+    Dropout,
+    MaxPool,
+    Standardize,
+    keep_mask,
+    weight_gradient,
+)
 
 KEY = tf.constant([5, 6])
 
@@ -256,3 +263,84 @@ def test_the_gradient_of_pooling_can_be_differentiated():
         first = inner.gradient(y, x)
     second = outer.gradient(first, x)
     np.testing.assert_allclose(second, np.where(first != 0, 6 * x, 0), rtol=1e-5)
+
+
+# --- convolution --------------------------------------------------------------------------------
+
+
+def test_a_weight_gradient_by_hand():
+    # One channel, one row: x = 1 2 3, dy = 1 10 100, a window of three: what each place of the
+    # window saw, times dy: 0 1 2, 1 2 3, 2 3 0.
+    x, dy = (tf.reshape(tf.constant(v), [1, 1, 3, 1]) for v in ([1.0, 2, 3], [1.0, 10, 100]))
+    found = weight_gradient(x, dy, (1, 3))
+    assert found.shape == (1, 3, 1, 1)
+    np.testing.assert_array_equal(tf.reshape(found, [-1]), [210, 321, 32])
+
+
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (2, 3), (3, 3), (5, 4)])
+@pytest.mark.parametrize("examples", [0, 1, 5])
+def test_weight_gradients_are_those_of_tensorflow(window, examples):
+    x = tf.random.stateless_normal([examples, 4, 6, 3], seed=[1, 2])
+    dy = tf.random.stateless_normal([examples, 4, 6, 2], seed=[3, 4])
+    filters = tf.zeros([*window, 3, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(filters)
+        y = tf.nn.conv2d(x, filters, 1, "SAME")
+    expected = tape.gradient(y, filters, output_gradients=dy)
+    np.testing.assert_allclose(weight_gradient(x, dy, window), expected, rtol=1e-5, atol=1e-5)
+
+
+def gradients(layer, x, by_products):
+    """Answer, gradients, and whether TensorFlow's own gradient of the filters is in the graph."""
+    layer.build(x.shape)
+    layer.set_weights([0.1 * tf.random.stateless_normal(w.shape, [5, 6]) for w in layer.weights])
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.cond(tf.size(x) > 0, lambda: layer(x), lambda: layer(x) + 1)
+            total = tf.reduce_sum(tf.cast(y, tf.float32) ** 2)
+        return y, *tape.gradient(total, [x, *(w.value for w in layer.trainable_weights)])
+
+    functions = step.get_concrete_function(x).graph.as_graph_def().library.function
+    used = {node.op for function in functions for node in function.node_def}
+    assert ("Conv2DBackpropFilter" not in used) == by_products
+    return [tf.cast(v, tf.float32).numpy() for v in step(x)]
+
+
+OPTIONS = {"filters": 128, "kernel_size": 3, "padding": "same"}
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "dtype", "changes", "by_products"),
+    [
+        (4, 128, "mixed_bfloat16", {}, True),
+        (8, 128, "mixed_bfloat16", {"kernel_size": (1, 3), "use_bias": False}, True),
+        (9, 128, "mixed_bfloat16", {}, False),
+        (4, 127, "mixed_bfloat16", {}, False),
+        (4, 128, "mixed_bfloat16", {"filters": 64}, False),
+        (4, 128, "float32", {}, False),
+        (4, 128, "mixed_bfloat16", {"padding": "valid"}, False),
+        (4, 128, "mixed_bfloat16", {"strides": 2}, False),
+        (4, 128, "mixed_bfloat16", {"dilation_rate": 2}, False),
+        (4, 128, "mixed_bfloat16", {"groups": 2}, False),
+    ],
+)
+def test_a_convolution_and_its_gradients_are_those_of_keras(
+    side, channels, dtype, changes, by_products
+):
+    options = OPTIONS | changes | {"dtype": dtype}
+    x = tf.random.stateless_normal([3, side, side, channels], seed=[1, 2])
+    mine = gradients(Conv2D(**options), x, by_products)
+    theirs = gradients(keras.layers.Conv2D(**options), x, False)
+    assert len(mine) == len(theirs) >= 3
+    for one, other in zip(mine, theirs, strict=True):
+        # bfloat16 keeps eight bits; sums of some hundred products round differently.
+        np.testing.assert_allclose(one, other, rtol=0.02, atol=0.01 * np.abs(other).max())
+
+
+def test_a_gpu_has_a_kernel_of_its_own(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [f"{kind}:0"])
+    x = tf.random.stateless_normal([1, 4, 4, 128], seed=[1, 2])
+    gradients(Conv2D(**OPTIONS, dtype="mixed_bfloat16"), x, False)
