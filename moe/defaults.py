@@ -25,7 +25,6 @@ _SHAPES = _IMAGES | {
     "patience": 0,
 }
 _CLUSTERS = _IMAGES | {
-    "augment": "none",
     "baseline_backbone": "pooled",
     "gate_backbone": "pooled",
     "expert_backbone": "pooled",
@@ -62,6 +61,23 @@ def check_images(flag: str, value: str | None, image: bool, dataset: str) -> Non
         raise UserError(f"--{flag}={value} is for images; {dataset} has none.")
 
 
+def check_mirrors(flag: str, value: str | None, mirrors: bool, dataset: str) -> None:
+    """Refuses a flag that mirrors images where that makes another example of one.
+
+    Args:
+      flag, value, dataset: as of `check_images`.
+      mirrors: as of `moe.data.source.Source`.
+
+    Raises:
+      UserError: it does.
+    """
+    if not mirrors and value not in (None, "none"):
+        raise UserError(
+            f"--{flag}={value}: mirrors images, and a mirrored one of {dataset} is of another "
+            f"group or class; use --{flag}=none."
+        )
+
+
 def resolve(config: Config, source: Source, num_features: int) -> Config:
     """The same configuration with nothing left open.
 
@@ -79,14 +95,9 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
         defaults = defaults | {"groups": "none:4"}
     if not source.mirrors:
         defaults = defaults | {"augment": "none"}
-        for flag, value in (("augment", config.data.augment), ("tta", config.model.tta)):
-            if value not in (None, "none"):
-                raise UserError(
-                    f"--{flag}={value}: mirrors images, and a mirrored one of {source.name} is of "
-                    f"another cluster; use --{flag}=none."
-                )
     for flag, value in (("augment", config.data.augment), ("tta", config.model.tta)):
         check_images(flag, value, image, source.name)
+        check_mirrors(flag, value, source.mirrors, source.name)
     data = _fill(dataclasses.replace(config.data, dataset=source.name), defaults)
     model = _fill(config.model, defaults)
     if model.boost is None:

@@ -102,6 +102,7 @@ class StoredData(TypedDict, total=False):
       train_examples, validation_examples: how many there are.
       table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
       contents: SHA-256 of all examples of its training split.
+      mirrors: as of `moe.data.source.Source`.
     """
 
     classes: list[str]
@@ -109,6 +110,7 @@ class StoredData(TypedDict, total=False):
     train_examples: int
     validation_examples: int
     table: dict | None
+    mirrors: bool
     contents: str
 
 

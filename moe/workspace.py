@@ -82,12 +82,15 @@ class Workspace:
             "validation_examples": len(self.validation),
             "table": self.source.table,
             "contents": self.contents,
+            "mirrors": self.source.mirrors,
         }
 
     def digest(self) -> str:
         """Of all that files may change behind the flags: examples, groups, weights of classes."""
+        data = self.describe_data()
+        del data["mirrors"]  # which follows from the flags
         told = [
-            self.describe_data(),
+            data,
             self.groups.members(self.source.classes),
             self.class_weights or {},
         ]

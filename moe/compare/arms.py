@@ -44,12 +44,21 @@ MEMBER_STRIDE = 1000
 rows share one, so that they vary as independent ones do."""
 
 
-def possible_arms(in_parts: bool) -> list[str]:
-    """The arms that there are; where a mixture cannot be trained part by part, only `joint`
-    trains one.
+def possible_arms(in_parts: bool, any_width: bool) -> list[str]:
+    """The arms that there are.
+
+    Args:
+      in_parts: a mixture can be trained part by part; where not, only `joint` trains one.
+      any_width: an expert's network can be had at any width; where not, none is as large as a
+        mixture.
     """
-    by_parts = ("separate", "staged")
-    return [name for name, arm in ARMS.items() if in_parts or arm.mode not in by_parts]
+
+    def possible(arm: Arm) -> bool:
+        return (in_parts or arm.mode not in ("separate", "staged")) and (
+            any_width or arm.kind != "wide"
+        )
+
+    return [name for name, arm in ARMS.items() if possible(arm)]
 
 
 def controls_of(mixture: str) -> list[str]:

@@ -23,6 +23,7 @@ from moe.config.run import Config
 from moe.config.tools import CompareConfig
 from moe.errors import UserError, warn
 from moe.files import alone_in, choose_workdir, is_there, make_workdir
+from moe.models import backbones
 from moe.provenance import command_line, continue_command
 from moe.report.available import report_wanted
 from moe.run import train
@@ -57,7 +58,11 @@ def compare(config: CompareConfig) -> int:
     results = pathlib.Path(config.results or workdir / "results")
     workspace = _open(run)
     base = workspace.config
-    arms = _asked(config.arms, possible_arms(_in_parts(workspace)))
+    network = base.model.expert_backbone
+    any_width = backbones.has_widths(network)
+    if not any_width:
+        warn(f"{network} has but one width: no control is a network as large as the mixture.")
+    arms = _asked(config.arms, possible_arms(_in_parts(workspace), any_width))
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
     records = read_folder(results, base, workspace.digest())

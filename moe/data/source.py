@@ -58,7 +58,7 @@ class Source:
         groups. None: nothing.
       copies: how many times each example of a part is there after `arrange`: all of them once, then
         all of them again.
-      mirrors: whether an example that is mirrored left to right still belongs to its group.
+      mirrors: whether an example that is mirrored left to right keeps its group and its label.
       table: how raw table rows become features (`moe.data.table.Table.to_dict`), or None.
     """
 

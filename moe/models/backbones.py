@@ -55,9 +55,18 @@ def find(name: str) -> Builder:
     builder = _find_plain(plain)
     if not star:
         return builder
-    if "width" not in inspect.signature(builder).parameters:
+    if not has_widths(plain):
         raise UserError(f"backbone {name}: {plain} takes no argument `width`.")
     return functools.partial(builder, width=float(factor))
+
+
+def has_widths(name: str) -> bool:
+    """Whether the backbone called `name` can be had at any width.
+
+    Raises:
+      UserError: there is none of that name.
+    """
+    return "width" in inspect.signature(find(name)).parameters
 
 
 def _find_plain(name: str) -> Builder:

@@ -245,6 +245,20 @@ def test_without_named_groups_only_joint_mixtures_are_compared(tmp_path):
         compare(config)
 
 
+def test_a_network_of_one_width_has_no_wide_control(tmp_path, monkeypatch, capsys):
+    (tmp_path / "narrow_networks.py").write_text(
+        "from moe.models.backbones import find\n"
+        "def narrow(input_shape, outputs):\n"
+        "    return find('mlp-4')(input_shape, outputs)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    network = "narrow_networks:narrow"
+    config = toy_comparison(tmp_path / "run", arms=("wide-hard",), expert_backbone=network)
+    with pytest.raises(UserError, match=r"--arms=wide-hard: must be among .*average-soft\.$"):
+        compare(config)
+    assert f"{network} has but one width: no control is a" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_every_arm_under_a_budget_of_epochs(tmp_path):
     assert compare(toy_comparison(tmp_path, arms=(), seeds=2)) == 0

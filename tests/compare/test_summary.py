@@ -47,8 +47,12 @@ def test_a_seed_is_finished_before_the_next_but_for_the_dearest_arm():
         *[("baseline", 0), ("joint-hard", 0), ("baseline", 1), ("joint-hard", 1)],
         *[("wide-params", 0), ("wide-params", 1)],
     ]
-    assert possible_arms(in_parts=True) == list(ARMS)
-    assert not any(name[0] == "s" for name in possible_arms(in_parts=False))
+    assert possible_arms(in_parts=True, any_width=True) == list(ARMS)
+    whole = possible_arms(in_parts=False, any_width=True)
+    by_parts = {"separate-hard", "separate-soft", "staged-hard", "staged-soft"}
+    assert {*ARMS} - {*whole} == by_parts
+    one_width = possible_arms(in_parts=True, any_width=False)
+    assert {*ARMS} - {*one_width} == {"wide-hard", "wide-soft", "wide-params"}
 
 
 def test_means_are_over_seeds(summary, rows):

@@ -1,10 +1,12 @@
 """The generated set "clusters": known clusters that no linear probe finds, in conflict."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from moe.data.clusters import clusters, draw_readings
+from moe.data.clusters import GLYPHS, clusters, draw_readings
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,13 @@ def test_the_probe_finds_what_is_linear(train, test):
         return features
 
     assert _probe(lit(train), train.group, lit(test), test.group) > 0.9
+
+
+def test_the_stripes_of_a_mirrored_glyph_run_as_those_of_another(source):
+    def steps(glyph):
+        rows = [tuple(row) for row in glyph]
+        return set(itertools.pairwise(rows))
+
+    one, other = GLYPHS[2], GLYPHS[3]
+    assert steps(one[:, ::-1]) == steps(other) != steps(one)
+    assert not source.mirrors

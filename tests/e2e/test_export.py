@@ -249,6 +249,14 @@ def test_a_trunk_and_both_views_of_an_image_are_exported(toy, tmp_path):
     np.testing.assert_allclose(found, mirrored, atol=1e-5)
 
 
+def test_no_mirror_image_is_asked_where_it_is_of_another_class(toy, tmp_path):
+    flags = dict.fromkeys(("gate_backbone", "expert_backbone", "baseline_backbone"), "tiny")
+    workdir = untrained_run(tmp_path, dataset="rotate:toy", augment="none", **flags)
+    with pytest.raises(UserError, match="--tta=flip: mirrors images, and a mirrored one of rotate"):
+        open_trained(workdir, tta="flip")
+    assert not open_trained(workdir, tta="none").mixture.mirrors
+
+
 def test_a_run_of_an_older_version_is_described_by_its_data_set(toy, tmp_path):
     workdir = untrained_run(tmp_path, expert_head="group")
     newer = open_trained(workdir)
