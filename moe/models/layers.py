@@ -139,7 +139,7 @@ def weight_gradient(x: tf.Tensor, dy: tf.Tensor, window: tuple[int, int]) -> tf.
     """Gradient of a convolution's filters, of stride 1 and padded to the same size.
 
     `sum over s, a, b of x[s, a + i, b + j, d] dy[s, a, b, e]` at every place `i, j` of the window,
-    outside of the picture `x = 0`.
+    outside of the picture `x = 0`: nothing is computed there.
 
     Args:
       x: what was convolved, `<float>[S, H, W, D]`, static but for S.
@@ -149,21 +149,31 @@ def weight_gradient(x: tf.Tensor, dy: tf.Tensor, window: tuple[int, int]) -> tf.
     Returns:
       `<float>[*window, D, D']`, of x's dtype.
     """
-    height, width, channels = x.shape[1:]
-    before = [(side - 1) // 2 for side in window]
-    around = [(b, side - 1 - b) for b, side in zip(before, window, strict=True)]
-    padded = tf.pad(x, [(0, 0), *around, (0, 0)])
-    flat = tf.reshape(dy, [-1, dy.shape[-1]])
+    height, width = window
+    # Pixels first: what a shift of rows leaves of them is then a view, not a copy.
+    x, dy = (tf.transpose(v, [1, 2, 0, 3]) for v in (x, dy))
+    columns = [
+        (x[:, seen], dy[:, seeing])
+        for seen, seeing in (_overlap(x.shape[1], j, width) for j in range(width))
+    ]
     products = [
         tf.matmul(
-            tf.reshape(padded[:, i : i + height, j : j + width], [-1, channels]),
-            flat,
+            tf.reshape(shifted[seen], [-1, x.shape[-1]]),
+            tf.reshape(kept[seeing], [-1, dy.shape[-1]]),
             transpose_a=True,
         )
-        for i in range(window[0])
-        for j in range(window[1])
+        for seen, seeing in (_overlap(x.shape[0], i, height) for i in range(height))
+        for shifted, kept in columns
     ]
-    return tf.reshape(tf.stack(products), [*window, channels, dy.shape[-1]])
+    return tf.reshape(tf.stack(products), [height, width, x.shape[-1], dy.shape[-1]])
+
+
+def _overlap(side: int, place: int, window: int) -> tuple[slice, slice]:
+    """The pixels along one side that `place` of the window sees, and those it sees them from."""
+    shift = place - (window - 1) // 2
+    first = max(0, -shift)
+    last = max(first, side - max(0, shift))
+    return slice(first + shift, last + shift), slice(first, last)
 
 
 @keras.saving.register_keras_serializable("moe")

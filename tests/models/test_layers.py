@@ -277,7 +277,7 @@ def test_a_weight_gradient_by_hand():
     np.testing.assert_array_equal(tf.reshape(found, [-1]), [210, 321, 32])
 
 
-@pytest.mark.parametrize("window", [(1, 1), (2, 2), (2, 3), (3, 3), (5, 4)])
+@pytest.mark.parametrize("window", [(1, 1), (2, 2), (2, 3), (3, 3), (5, 4), (9, 13)])
 @pytest.mark.parametrize("examples", [0, 1, 5])
 def test_weight_gradients_are_those_of_tensorflow(window, examples):
     x = tf.random.stateless_normal([examples, 4, 6, 3], seed=[1, 2])
