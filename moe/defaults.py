@@ -71,7 +71,7 @@ def check_mirrors(flag: str, value: str | None, mirrors: bool, dataset: str) -> 
     Raises:
       UserError: it does.
     """
-    if not mirrors and value not in (None, "none"):
+    if not mirrors and value not in (None, "none", "crop"):
         raise UserError(
             f"--{flag}={value}: mirrors images, and a mirrored one of {dataset} is of another "
             f"group or class; use --{flag}=none."

@@ -24,7 +24,7 @@ OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw", "muon")
 WITH_MOMENTUM = ("momentum", "nesterov", "muon")
 """Those that --momentum is for."""
 SCHEDULES = ("constant", "cosine", "triangular")
-AUGMENTATIONS = ("none", "flip", "flip_crop", "alternate", "alternate_crop")
+AUGMENTATIONS = ("none", "flip", "flip_crop", "alternate", "alternate_crop", "crop")
 TEST_TIME_AUGMENTATIONS = ("none", "flip")
 MONITORS = ("accuracy", "loss")
 SPLITS = ("test", "validation")

@@ -105,9 +105,9 @@ def _check_data(mode: str, data: DataConfig) -> None:
         raise UserError(f"--mode={mode} has no use for --groups={groups}.")
     if data.groups_from and not finds_groups:
         raise UserError("--groups_from names the baseline of --groups=auto:K; give both.")
-    if data.crop_reach != DataConfig.crop_reach and not (data.augment or "").endswith("_crop"):
+    if data.crop_reach != DataConfig.crop_reach and not (data.augment or "").endswith("crop"):
         raise UserError(
-            f"--crop_reach={data.crop_reach}: is for --augment=flip_crop or alternate_crop."
+            f"--crop_reach={data.crop_reach}: is for --augment=crop, flip_crop or alternate_crop."
         )
 
 

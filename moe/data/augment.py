@@ -61,9 +61,9 @@ def unchanged(features: tf.Tensor, key: tf.Tensor, turn: tf.Tensor | None = None
 
 def make_augmentation(name: str, crop_reach: int = DataConfig.crop_reach) -> Augmentation:
     """The augmentation called `name`, one of `moe.config.choices.AUGMENTATIONS`."""
-    sides, _, crops = name.partition("_")
-    mirror = {"none": unchanged, "flip": flip, "alternate": alternate}[sides]
-    if not crops:
+    sides, _, moves = name.partition("_")
+    mirror = {"none": unchanged, "crop": unchanged, "flip": flip, "alternate": alternate}[sides]
+    if "crop" not in (sides, moves):
         return mirror
 
     def mirror_and_crop(images: tf.Tensor, key: tf.Tensor, turn: tf.Tensor) -> tf.Tensor:

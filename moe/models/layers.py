@@ -116,11 +116,14 @@ class Conv2D(keras.layers.Conv2D):
 
         @tf.custom_gradient
         def convolve(x: tf.Tensor, filters: tf.Tensor):
+            y = tf.nn.conv2d(x, filters, 1, "SAME")
+
             def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                dy = tf.ensure_shape(dy, y.shape)  # not every operation behind knows it
                 dx = tf.nn.conv2d_transpose(dy, filters, tf.shape(x), 1, "SAME")
                 return dx, weight_gradient(x, dy, self.kernel_size)
 
-            return tf.nn.conv2d(x, filters, 1, "SAME"), gradient
+            return y, gradient
 
         return convolve(inputs, tf.convert_to_tensor(kernel, inputs.dtype))
 

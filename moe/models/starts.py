@@ -41,15 +41,20 @@ def start_as_identity(model: keras.Model) -> None:
 
 
 def keeping_size(model: keras.Model) -> list[keras.layers.Conv2D]:
-    """The convolutions that keep the size of an image, and have a pixel in the middle."""
+    """The convolutions that learn, keep the size of an image, and have a pixel in the middle."""
 
     def fits(layer: keras.layers.Layer) -> bool:
-        if not isinstance(layer, keras.layers.Conv2D) or layer.padding != "same":
+        if not _learns(layer) or layer.padding != "same":
             return False
         height, width = layer.kernel.shape[:2]
         return layer.groups == 1 and max(layer.strides) == 1 and bool(height % 2 * width % 2)
 
     return [layer for layer in leaves(model) if fits(layer)]
+
+
+def _learns(layer: keras.layers.Layer | None) -> bool:
+    """Whether this is a convolution that is not frozen, as pretrained ones are."""
+    return isinstance(layer, keras.layers.Conv2D) and layer.trainable
 
 
 def whitening_filters(images: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -89,18 +94,17 @@ class Whitening:
     them.
 
     Args:
-      networks: those that do not begin with a convolution are passed over.
+      networks: those that do not begin with a convolution that learns are passed over.
 
     Raises:
-      UserError: none of them begins with a convolution, or one has more filters than there are
-        directions.
+      UserError: none of them begins with one, or one has more filters than there are directions.
     """
 
     def __init__(self, networks: Iterable[keras.Model]) -> None:
         firsts = (_first_layer(network) for network in networks)
-        self._layers = [layer for layer in firsts if isinstance(layer, keras.layers.Conv2D)]
+        self._layers = [layer for layer in firsts if _learns(layer)]
         if not self._layers:
-            raise UserError("--whiten: none of the networks begins with a convolution.")
+            raise UserError("--whiten: none of the networks begins with a convolution that learns.")
         for layer in self._layers:
             height, width, channels, filters = layer.kernel.shape
             most = 2 * height * width * channels

@@ -32,21 +32,24 @@ def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
 def branch_of(
     model: keras.Model, count: int, name: str, input_shape: tuple[int, ...]
 ) -> keras.Model:
-    """The other layers of `model`, anew, for inputs of another shape.
+    """The other layers of `model` for inputs of another shape: anew, but frozen ones as they are.
 
     Args:
       model, count, name: as in `trunk_of`.
       input_shape: of one example behind the trunk.
 
     Raises:
-      UserError: as in `trunk_of`, or these layers do not fit such inputs.
+      UserError: as in `trunk_of`, or these layers cannot be made anew or do not fit such inputs.
     """
     layers = _chain(model, name)
     rest = layers[_cut(layers, count, name) :]
+    again = [_anew(layer, name) for layer in rest]
     inputs = x = keras.Input(input_shape, dtype=keras.config.dtype_policy().compute_dtype)
     try:
-        for layer in rest:
-            x = layer.__class__.from_config(layer.get_config())(x)
+        for layer, other in zip(rest, again, strict=True):
+            x = other(x)
+            if not layer.trainable:
+                other.set_weights(layer.get_weights())
         fits = x.shape == model.output_shape
     except ValueError:  # a window that is larger than the image, say
         fits = False
@@ -56,6 +59,17 @@ def branch_of(
             f"fit a trunk's answers of shape {list(input_shape)}."
         )
     return keras.Model(inputs, x)
+
+
+def _anew(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
+    """Another layer of the same configuration."""
+    try:
+        return layer.__class__.from_config(layer.get_config())
+    except Exception as error:  # a layer of the user's own may raise anything
+        raise UserError(
+            f"--trunk: layer {layer.name} of backbone {name} cannot be made from its get_config() "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+        ) from error
 
 
 def _chain(model: keras.Model, name: str) -> list[keras.layers.Layer]:

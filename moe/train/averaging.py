@@ -106,8 +106,8 @@ class Lookahead(_Average):
 
     Zhang et al. 2019, 1907.08610, with the decay of Jordan 2024, 2404.00498: of `t` of `T` steps
     done, the average keeps `.95^k (t / T)^3`, so it follows freely at first and hardly at the end.
-    Up to the first look it is the weights themselves, so that nothing untrained is ever judged; the
-    last step is looked at, too.
+    Up to the first look it is the weights themselves, so that nothing untrained is ever judged;
+    after it the last step is looked at, too.
 
     Args:
       weights: as in `_Average`.
@@ -142,8 +142,8 @@ class Lookahead(_Average):
         def wait() -> int:
             return tf.cond(done < self._every, start, lambda: 0)
 
-        looks = (done % self._every == 0) | (done == self._total_steps)
-        tf.cond(looks, look, wait)
+        last = (done == self._total_steps) & (done > self._every)
+        tf.cond((done % self._every == 0) | last, look, wait)
 
 
 def make_average(

@@ -63,7 +63,7 @@ _TRAINING = {
     "train_examples": ["60", "90"],
     "data_seed": ["0", "7"],
     "seed": ["0", "12345"],
-    "augment": ["none", "flip", "flip_crop", "alternate", "alternate_crop"],
+    "augment": ["none", "flip", "flip_crop", "alternate", "alternate_crop", "crop"],
     "crop_reach": ["1", "2", "9"],
     "steps": ["1", "2"],
     "epochs": ["1"],

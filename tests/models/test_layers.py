@@ -292,7 +292,7 @@ def test_weight_gradients_are_those_of_tensorflow(window, examples):
 
 def gradients(layer, x, by_products):
     """Answer, gradients, and whether TensorFlow's own gradient of the filters is in the graph."""
-    layer.build(x.shape)
+    layer.build([None, *x.shape[1:]])
     layer.set_weights([0.1 * tf.random.stateless_normal(w.shape, [5, 6]) for w in layer.weights])
 
     @tf.function
@@ -338,6 +338,46 @@ def test_a_convolution_and_its_gradients_are_those_of_keras(
     for one, other in zip(mine, theirs, strict=True):
         # bfloat16 keeps eight bits; sums of some hundred products round differently.
         np.testing.assert_allclose(one, other, rtol=0.02, atol=0.01 * np.abs(other).max())
+    for one, other in zip(mine[:2], theirs[:2], strict=True):
+        np.testing.assert_array_equal(one, other)  # the answer and its gradient by x
+
+
+def test_a_picture_that_is_long_or_of_unknown_size_is_none_for_products():
+    layer = Conv2D(**OPTIONS, dtype="mixed_bfloat16")
+    x = tf.random.stateless_normal([1, 4, 9, 128], seed=[1, 2])
+    gradients(layer, x, False)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 128])])
+    def step(x):
+        with tf.GradientTape() as tape:
+            y = layer(x)
+        return tape.gradient(y, layer.kernel.value)
+
+    assert step(x[:, :, :4]).shape == (3, 3, 128, 128)
+
+
+def test_a_gradient_may_come_without_its_shape():
+    def again(y):
+        return tf.numpy_function(lambda v: v, [y], tf.float32)
+
+    @tf.custom_gradient
+    def same(y):
+        return tf.ensure_shape(again(y), y.shape), again
+
+    layers = [kind(**OPTIONS, dtype="mixed_bfloat16") for kind in (Conv2D, keras.layers.Conv2D)]
+    x = tf.random.stateless_normal([1, 4, 4, 128], seed=[1, 2])
+
+    @tf.function
+    def step(layer):
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(same(tf.cast(layer(x), tf.float32)) ** 2)
+        return tape.gradient(total, layer.kernel.value)
+
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights([tf.ones(w.shape) for w in layer.weights])
+    one, other = (step(layer) for layer in layers)
+    np.testing.assert_allclose(one, other, rtol=0.02)
 
 
 def test_a_gpu_has_a_kernel_of_its_own(monkeypatch):

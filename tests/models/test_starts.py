@@ -162,3 +162,15 @@ def test_the_sample_is_from_all_over_the_split():
     assert (found[0], found[-1]) == (0, 11_999)
     assert np.histogram(found, bins=10)[0].tolist() == pytest.approx([500] * 10, abs=1)
     assert starts.sample(rows[:7]).tolist() == list(range(7))
+
+
+def test_frozen_convolutions_stay_as_they_are():
+    model = convolution((8, 8, 3), 3, 3, padding="same", trainable=False)
+    before = model.layers[-1].kernel.numpy()
+    starts.start_as_identity(model)
+    np.testing.assert_array_equal(model.layers[-1].kernel, before)
+    other = convolution((8, 8, 3), 3, 3, padding="same")
+    starts.Whitening([model, other]).fit(RNG.normal(size=(9, 8, 8, 3)).astype(np.float32))
+    np.testing.assert_array_equal(model.layers[-1].kernel, before)
+    with pytest.raises(UserError, match="none of the networks begins with a convolution that le"):
+        starts.Whitening([model])

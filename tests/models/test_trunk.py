@@ -119,6 +119,45 @@ def test_a_trunk_is_a_part_and_runs_once_for_all():
     assert seen == [False, True]
 
 
+class Pretrained(keras.layers.Dense):
+    """A layer whose weights no configuration tells."""
+
+
+class Closed(keras.layers.Layer):
+    """A layer that cannot be made from its configuration."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def chain(*layers):
+    return keras.Sequential([keras.Input((3,)), *layers])
+
+
+def test_frozen_layers_of_a_branch_stay_as_they_are():
+    whole = chain(keras.layers.Dense(3), Pretrained(5, trainable=False), keras.layers.Dense(L))
+    branch = branch_of(whole, 1, "brought", (3,))
+    for mine, theirs in zip(branch.layers[1].weights, whole.layers[1].weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert not branch.layers[1].trainable
+    assert np.abs(branch.layers[2].kernel - whole.layers[2].kernel).max() > 1e-3
+    with pytest.raises(UserError, match=r"does not fit a trunk's answers of shape \[4\]"):
+        branch_of(whole, 1, "brought", (4,))
+
+
+def test_a_layer_that_cannot_be_made_anew_is_named():
+    whole = chain(keras.layers.Dense(3), Closed(abs), keras.layers.Dense(3), keras.layers.Dense(L))
+    assert branch_of(whole, 2, "brought", (3,)).output_shape == (None, L)
+    with pytest.raises(UserError, match=r"layer closed.* of backbone brought cannot be made from"):
+        branch_of(
+            chain(keras.layers.Dense(3), keras.layers.Dense(3), Closed(abs)), 1, "brought", (3,)
+        )
+
+
 def test_training_macs_of_a_trunk_and_its_branches():
     mixture = make_mixture(trunk=2, baseline=False, baseline_backbone=None)
     costs = cost.part_costs(mixture)
