@@ -240,6 +240,7 @@ def test_a_budget_is_a_unit_and_an_amount(text, expected):
         ({"seeds": 10**400}, r"--seeds=10{199}: must be at most 2147483647"),
         ({"run": {"init_from": ("runs/a",)}}, r"--init_from: every arm .* starts from scratch"),
         ({"run": {"groups": "auto:2"}}, r"--groups=auto:2: find the groups with another --mode"),
+        ({"run": {"mixture_loss": "expected"}}, r"expected: --mode=compare also routes to one ex"),
     ],
 )
 def test_a_wrong_comparison_is_refused(values, message):

@@ -40,6 +40,11 @@ class CompareConfig:
                 f"--groups={self.run.data.groups}: find the groups with another --mode first, and "
                 "compare with the file that it writes."
             )
+        if self.run.loss.mixture_loss == "expected":
+            raise UserError(
+                "--mixture_loss=expected: --mode=compare also routes to one expert, where that "
+                "gives the gate no gradient; use --mixture_loss=likelihood."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
