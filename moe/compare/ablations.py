@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from moe.compare.present import Grid, answers, differences
+from moe.compare.present import Grid, answers, differences, outcome
 from moe.compare.record import Record
 from moe.compare.summary import family, means
 
 WHOLE = "whole"
 
 
-def ablation_grids(recipes: Mapping[str, Sequence[Record]]) -> list[Grid]:
-    """Accuracies of all recipes, and what the whole one is ahead of the others.
+class Ablation(NamedTuple):
+    """What a recipe's parts bring.
+
+    Attributes:
+      said: what can be told of them and what cannot, a sentence each.
+      grids: accuracies of all recipes, and what the whole one is ahead of the others.
+    """
+
+    said: list[str]
+    grids: list[Grid]
+
+
+def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
+    """Holds the whole recipe against those that leave something out.
 
     Args:
       recipes: rows of one arm by recipe; `whole` is what the others leave something out of.
@@ -31,4 +44,17 @@ def ablation_grids(recipes: Mapping[str, Sequence[Record]]) -> list[Grid]:
     }
     found = family([(WHOLE, name) for name in ordered if name != WHOLE], ordered)
     summary = {"arms": {name: means(rows) for name, rows in ordered.items()}}
-    return [answers(summary), differences("What the parts bring", found)]
+    return Ablation(_said(found), [answers(summary), differences("What the parts bring", found)])
+
+
+def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    kinds = {
+        "ahead": "Worse than the whole recipe",
+        "behind": "Better than the whole recipe",
+        "no": "Not told apart from the whole recipe by these seeds and examples",
+    }
+    names = {
+        kind: ", ".join(comparison["b"] for comparison in found if outcome(comparison) == kind)
+        for kind in kinds
+    }
+    return [f"{kinds[kind]}: {named}." for kind, named in names.items() if named]

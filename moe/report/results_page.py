@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from moe.compare.ablations import ablation_grids
+from moe.compare.ablations import ablation
 from moe.compare.present import HOW, Grid, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
@@ -148,7 +148,9 @@ def ablations_section(ablations: Mapping[str, Mapping[str, Sequence[Record]]]) -
             f"### {name}\n\n{rows[0]['arm']} on {rows[0]['dataset']}, budget "
             f"{rows[0]['budget']}; {rows[0]['precision']}.\n"
         )
-        blocks += [_grid(grid) for grid in ablation_grids(recipes)]
+        told = ablation(recipes)
+        blocks.append("".join(f"- {sentence}\n" for sentence in told.said))
+        blocks += [_grid(grid) for grid in told.grids]
         blocks.append(_origins_of(rows))
     return "\n".join(blocks)
 
@@ -162,7 +164,7 @@ def _origins_of(rows: Sequence[Record]) -> str:
     """Where rows come from, a line for those of one origin."""
     origins = collections.Counter(_origin("rows", row) for row in rows)
     return "".join(
-        line.replace("- rows", f"- {count} rows", 1) + "\n"
+        line.replace("- rows", f"- {count} row{'s' * (count > 1)}", 1) + "\n"
         for line, count in sorted(origins.items())
     )
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from rows import make_row, make_rows
 
-from moe.compare.ablations import ablation_grids
+from moe.compare.ablations import ablation
 
 RECIPES = {
     "no-trick": make_rows(3, {"joint-soft": 0.75}),
@@ -13,7 +13,7 @@ RECIPES = {
 
 
 def test_the_whole_recipe_stands_against_each_part_left_out():
-    accuracy, brought = ablation_grids(RECIPES)
+    said, (accuracy, brought) = ablation(RECIPES)
     assert [row[:2] for row in accuracy.rows] == [
         ("whole", "0-2"),
         ("no-habit", "0-2"),
@@ -26,14 +26,18 @@ def test_the_whole_recipe_stands_against_each_part_left_out():
     low = float(trick[3].partition("[")[2].partition(",")[0])
     assert low > 3
     assert trick[-1] == "ahead"
+    assert said == [
+        "Worse than the whole recipe: no-trick.",
+        "Not told apart from the whole recipe by these seeds and examples: no-habit.",
+    ]
 
 
 def test_without_the_whole_recipe_there_is_nothing_to_compare_with():
     with pytest.raises(ValueError, match="'whole' is not among"):
-        ablation_grids({"no-trick": RECIPES["no-trick"]})
+        ablation({"no-trick": RECIPES["no-trick"]})
 
 
 def test_only_what_was_trained_alike_is_compared():
     other = {"no-trick": [make_row("joint-hard", 0, 0.8)]}
     with pytest.raises(ValueError, match="several arms or budgets"):
-        ablation_grids(RECIPES | other)
+        ablation(RECIPES | other)
