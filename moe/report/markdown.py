@@ -13,14 +13,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def origin(found: Mapping[str, Any]) -> str:
-    """Command, device, versions and revision of what a JSON file says, and the revisions of runs
-    that were there before.
-    """
+    """Command, device, versions and revision of what a JSON file says."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    told = f"`{found['command']}`; {found['device']}; {versions}; revision {found['revision']}"
-    runs = found.get("runs", {}).values()
-    before = sorted({run["revision"] for run in runs} - {found["revision"]})
-    return f"{told}, trained at {', '.join(before)}" if before else told
+    return f"`{found['command']}`; {found['device']}; {versions}; revision {found['revision']}"
 
 
 def replace_marked(text: str, begin: str, end: str, block: str) -> str:

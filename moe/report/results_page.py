@@ -162,11 +162,16 @@ def _grid(grid: Grid) -> str:
 
 def _origins_of(rows: Sequence[Record]) -> str:
     """Where rows come from, a line for those of one origin."""
-    origins = collections.Counter(_origin("rows", row) for row in rows)
+    origins = collections.Counter(origin(row) + _trained_before(row) for row in rows)
     return "".join(
-        line.replace("- rows", f"- {count} row{'s' * (count > 1)}", 1) + "\n"
-        for line, count in sorted(origins.items())
+        f"- {count} row{'s' * (count > 1)}: {line}\n" for line, count in sorted(origins.items())
     )
+
+
+def _trained_before(row: Record) -> str:
+    """The revisions of its runs that are not that of the row: of such as were there already."""
+    revisions = {run["revision"] for run in row["runs"].values()} - {row["revision"]}
+    return f", trained at {', '.join(sorted(revisions))}" if revisions else ""
 
 
 def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
