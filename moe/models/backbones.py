@@ -55,7 +55,7 @@ def find(name: str) -> Builder:
     builder = _find_plain(plain)
     if not star:
         return builder
-    if not has_widths(plain):
+    if not _takes_width(builder):
         raise UserError(f"backbone {name}: {plain} takes no argument `width`.")
     return functools.partial(builder, width=float(factor))
 
@@ -66,7 +66,11 @@ def has_widths(name: str) -> bool:
     Raises:
       UserError: there is none of that name.
     """
-    return "width" in inspect.signature(find(name)).parameters
+    return _takes_width(find(name))
+
+
+def _takes_width(builder: Builder) -> bool:
+    return "width" in inspect.signature(builder).parameters
 
 
 def _find_plain(name: str) -> Builder:

@@ -119,10 +119,6 @@ def test_a_trunk_is_a_part_and_runs_once_for_all():
     assert seen == [False, True]
 
 
-class Pretrained(keras.layers.Dense):
-    """A layer whose weights no configuration tells."""
-
-
 class Closed(keras.layers.Layer):
     """A layer that cannot be made from its configuration."""
 
@@ -139,7 +135,8 @@ def chain(*layers):
 
 
 def test_frozen_layers_of_a_branch_stay_as_they_are():
-    whole = chain(keras.layers.Dense(3), Pretrained(5, trainable=False), keras.layers.Dense(L))
+    frozen = keras.layers.Dense(5, trainable=False)
+    whole = chain(keras.layers.Dense(3), frozen, keras.layers.Dense(L))
     branch = branch_of(whole, 1, "brought", (3,))
     for mine, theirs in zip(branch.layers[1].weights, whole.layers[1].weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
