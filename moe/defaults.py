@@ -45,33 +45,24 @@ _TABULAR = {
 _BY_NAME = {"shapes": _SHAPES, "clusters": _CLUSTERS}
 
 
-def check_images(flag: str, value: str | None, image: bool, dataset: str) -> None:
-    """Refuses a flag that asks something of images where there are none.
+def check_images(flag: str, value: str | None, image: bool, mirrors: bool, dataset: str) -> None:
+    """Refuses a flag that asks of images what these, or no images, cannot give.
 
     Args:
       flag: its name.
       value: what was given; `none` and None ask for nothing.
       image: whether examples are images.
+      mirrors: as of `moe.data.source.Source`.
       dataset: its name.
 
     Raises:
       UserError: it does.
     """
-    if not image and value not in (None, "none"):
+    if value in (None, "none"):
+        return
+    if not image:
         raise UserError(f"--{flag}={value} is for images; {dataset} has none.")
-
-
-def check_mirrors(flag: str, value: str | None, mirrors: bool, dataset: str) -> None:
-    """Refuses a flag that mirrors images where that makes another example of one.
-
-    Args:
-      flag, value, dataset: as of `check_images`.
-      mirrors: as of `moe.data.source.Source`.
-
-    Raises:
-      UserError: it does.
-    """
-    if not mirrors and value not in (None, "none", "crop"):
+    if not mirrors and value != "crop":
         raise UserError(
             f"--{flag}={value}: mirrors images, and a mirrored one of {dataset} is of another "
             f"group or class; use --{flag}=none."
@@ -96,8 +87,7 @@ def resolve(config: Config, source: Source, num_features: int) -> Config:
     if not source.mirrors:
         defaults = defaults | {"augment": "none"}
     for flag, value in (("augment", config.data.augment), ("tta", config.model.tta)):
-        check_images(flag, value, image, source.name)
-        check_mirrors(flag, value, source.mirrors, source.name)
+        check_images(flag, value, image, source.mirrors, source.name)
     data = _fill(dataclasses.replace(config.data, dataset=source.name), defaults)
     model = _fill(config.model, defaults)
     if model.boost is None:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from moe.config.run import Config
 from moe.data.table import Table
-from moe.defaults import check_images, check_mirrors
+from moe.defaults import check_images
 from moe.errors import UserError
 from moe.files import is_there
 from moe.models.build import build_mixture
@@ -88,9 +88,8 @@ def open_trained(
     stored = find_run(workdir)
     config, classes, groups, shape, table = _described(stored)
     tta = tta or config.model.tta
-    name = config.data.dataset
-    check_images("tta", tta, len(shape) == 3, name)
-    check_mirrors("tta", tta, (stored.data or {}).get("mirrors", True), name)
+    mirrors = (stored.data or {}).get("mirrors", True)
+    check_images("tta", tta, len(shape) == 3, mirrors, config.data.dataset)
     policy = choose_precision(precision or stored.precision).policy
     mixture = build_mixture(config, groups, shape, len(classes), policy)
     parts = restore_best(mixture, workdir)
