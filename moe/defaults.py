@@ -65,7 +65,7 @@ def check_images(flag: str, value: str | None, image: bool, mirrors: bool, datas
     if not mirrors and value != "crop":
         raise UserError(
             f"--{flag}={value}: mirrors images, and a mirrored one of {dataset} is of another "
-            f"group or class; use --{flag}=none."
+            f"group or class; use --{flag}=none{' or crop' * (flag == 'augment')}."
         )
 
 

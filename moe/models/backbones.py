@@ -70,7 +70,10 @@ def has_widths(name: str) -> bool:
 
 
 def _takes_width(builder: Builder) -> bool:
-    return "width" in inspect.signature(builder).parameters
+    try:
+        return "width" in inspect.signature(builder).parameters
+    except (TypeError, ValueError):  # nothing to call, or nothing that says what it takes
+        return False
 
 
 def _find_plain(name: str) -> Builder:

@@ -44,7 +44,7 @@ def keeping_size(model: keras.Model) -> list[keras.layers.Conv2D]:
     """The convolutions that learn, keep the size of an image, and have a pixel in the middle."""
 
     def fits(layer: keras.layers.Layer) -> bool:
-        if not _learns(layer) or layer.padding != "same":
+        if not _is_learning_convolution(layer) or layer.padding != "same":
             return False
         height, width = layer.kernel.shape[:2]
         return layer.groups == 1 and max(layer.strides) == 1 and bool(height % 2 * width % 2)
@@ -52,9 +52,10 @@ def keeping_size(model: keras.Model) -> list[keras.layers.Conv2D]:
     return [layer for layer in leaves(model) if fits(layer)]
 
 
-def _learns(layer: keras.layers.Layer | None) -> bool:
-    """Whether this is a convolution that is not frozen, as pretrained ones are."""
-    return isinstance(layer, keras.layers.Conv2D) and layer.trainable
+def _is_learning_convolution(layer: keras.layers.Layer | None) -> bool:
+    """Whether its filters are not frozen, as pretrained ones are."""
+    is_convolution = isinstance(layer, keras.layers.Conv2D)
+    return is_convolution and layer.trainable and layer.kernel.trainable
 
 
 def whitening_filters(images: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -97,16 +98,28 @@ class Whitening:
       networks: those that do not begin with a convolution that learns are passed over.
 
     Raises:
-      UserError: none of them begins with one, or one has more filters than there are directions.
+      UserError: none of them begins with one, or one has more filters than there are directions,
+        has them in groups, or takes patches that are larger than the image.
     """
 
     def __init__(self, networks: Iterable[keras.Model]) -> None:
         firsts = (_first_layer(network) for network in networks)
-        self._layers = [layer for layer in firsts if _learns(layer)]
+        self._layers = [layer for layer in firsts if _is_learning_convolution(layer)]
         if not self._layers:
             raise UserError("--whiten: none of the networks begins with a convolution that learns.")
         for layer in self._layers:
             height, width, channels, filters = layer.kernel.shape
+            if layer.groups > 1:
+                raise UserError(
+                    f"--whiten: a first convolution has {layer.groups} groups of channels, and "
+                    "patches are whitened with all of them."
+                )
+            images = layer.input.shape[1:3]
+            if any(p > (s or p) for p, s in zip((height, width), images, strict=True)):
+                raise UserError(
+                    f"--whiten: a first convolution takes patches of {height} x {width}, and "
+                    f"images have {' x '.join(map(str, images))}."
+                )
             most = 2 * height * width * channels
             if filters > most:
                 raise UserError(

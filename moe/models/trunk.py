@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from moe.errors import UserError
 from moe.models.starts import leaves
-
-_KERNELS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
 def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
@@ -18,7 +18,7 @@ def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
 
     Args:
       model: a chain of layers.
-      count: kernels (convolutions and dense layers) in the trunk, at least 1.
+      count: layers with a kernel (convolutions, dense layers) in the trunk, at least 1.
       name: of the backbone, for the message.
 
     Raises:
@@ -26,7 +26,7 @@ def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
     """
     layers = _chain(model, name)
     last = layers[_cut(layers, count, name) - 1]
-    return keras.Model(model.inputs[0], last.output)
+    return keras.Model(model.inputs[0], last._inbound_nodes[0].output_tensors[0])
 
 
 def branch_of(
@@ -48,8 +48,7 @@ def branch_of(
     try:
         for layer, other in zip(rest, again, strict=True):
             x = other(x)
-            if not layer.trainable:
-                other.set_weights(layer.get_weights())
+            _keep_frozen(layer, other, name)
         fits = x.shape == model.output_shape
     except ValueError:  # a window that is larger than the image, say
         fits = False
@@ -72,25 +71,58 @@ def _anew(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
         ) from error
 
 
+def _keep_frozen(layer: keras.layers.Layer, other: keras.layers.Layer, name: str) -> None:
+    """Gives a layer that was made anew the weights of one that does not learn.
+
+    Raises:
+      UserError: the layer learns, but not with all of its weights: which of them are to stay?
+    """
+    if not layer.trainable_weights:
+        other.set_weights(layer.get_weights())
+        for inner in leaves(other):
+            if isinstance(inner, keras.layers.Normalization):  # computes with a copy of its weights
+                inner.finalize_state()
+        return
+    for mine, theirs in zip(layer.weights, other.weights, strict=True):
+        # Statistics that move do not learn either; they are vectors, and begin anew.
+        if not mine.trainable and (theirs.trainable or len(mine.shape) > 1):
+            raise UserError(
+                f"--trunk: layer {layer.name} of backbone {name} is frozen in part ({mine.name}), "
+                "which a branch of its own cannot begin with; freeze the layer, or nothing of it."
+            )
+
+
 def _chain(model: keras.Model, name: str) -> list[keras.layers.Layer]:
     """The layers behind the inputs, each of which takes what the one before it gives."""
-    layers = [x for x in leaves(model) if not isinstance(x, keras.layers.InputLayer)]
-    before = model.inputs
+    layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
+    given = model.inputs
     for layer in layers:
-        taken = layer.input if len(layer._inbound_nodes) == 1 else None
-        if len(before) != 1 or taken is not before[0]:
-            raise UserError(
-                f"--trunk: backbone {name} is no plain chain of layers, which alone can be cut."
-            )
-        before = [layer.output]
+        calls = layer._inbound_nodes
+        if len(calls) != 1 or not _same(calls[0].input_tensors, given):
+            break
+        given = calls[0].output_tensors
+    # Operations between layers, or behind the last, are no layers and would be lost.
+    if not _same(given, model.outputs):
+        raise UserError(
+            f"--trunk: backbone {name} is no plain chain of layers, which alone can be cut."
+        )
     return layers
 
 
+def _same(some: Sequence[keras.KerasTensor], others: Sequence[keras.KerasTensor]) -> bool:
+    """Whether they are one and the same tensor."""
+    return len(some) == len(others) == 1 and some[0] is others[0]
+
+
 def _cut(layers: list[keras.layers.Layer], count: int, name: str) -> int:
-    kernels = [n for n, layer in enumerate(layers) if isinstance(layer, _KERNELS)]
+    kernels = [n for n, layer in enumerate(layers) if _has_kernel(layer)]
     if count >= len(kernels):
         raise UserError(
             f"--trunk={count}: backbone {name} has {len(kernels)} layers with a kernel, and the "
             "last one at least must be a branch of its own."
         )
     return kernels[count]
+
+
+def _has_kernel(layer: keras.layers.Layer) -> bool:
+    return any("kernel" in weight.name for weight in layer.weights)

@@ -1,6 +1,6 @@
 """Writes what is published of the committed results: `python -m moe.report.publish`.
 
-That is `docs/results.md`, and the README's finding with its figure.
+That is `docs/results.md` with its figures, and the README's finding with its own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import pathlib
 import sys
 
+from moe.report.clock_section import clock_pictures
 from moe.report.differences import differences
 from moe.report.drawing import png, style
 from moe.report.finding import chosen, compared, finding, put_between
@@ -32,6 +33,8 @@ def main() -> int:
             compared(summaries),
         )
         (_ROOT / "docs" / "finding.png").write_bytes(png(picture.figure))
+        for name, drawn in clock_pictures(folder):
+            (_ROOT / "docs" / "clock" / f"{name}.png").write_bytes(png(drawn.figure))
     return 0
 
 

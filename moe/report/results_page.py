@@ -3,7 +3,8 @@
 Every file `docs/results/NAME-seedN.json` is the `results.json` that a run wrote; files that differ
 in the seed only become one row. Every folder `docs/results/compare/NAME` holds the rows of a
 comparison, see `moe.compare.record`; `docs/results/ablations/NAME/whole` those of one arm, and the
-folders beside it those of the same arm without a part of its recipe.
+folders beside it those of the same arm without a part of its recipe. What the other folders hold is
+said where they are read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from moe.compare.present import HOW, Grid, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
+from moe.report.clock_section import clock_section, load_logs
 from moe.report.markdown import origin, table
 
 _AGREEMENT = "group_normalized_mutual_information"
@@ -88,6 +90,9 @@ def load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
 def whole_page(folder: pathlib.Path) -> str:
     """All that is published in `folder`: runs, evaluations of some, groups found, benchmarks."""
     blocks = [results_page(load_results(folder))]
+    logs = load_logs(folder)
+    if logs:
+        blocks.append(clock_section(logs))
     comparisons = load_comparisons(folder)
     if any(comparisons.values()):
         blocks.append(comparisons_section(comparisons))
@@ -321,13 +326,27 @@ def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
 def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
     lines = []
     for name, runs in results.items():
-        seeds = ", ".join(str(run["seed"]) for run in runs)
-        lines.append(_origin(f"**{name}**, seeds {seeds}", runs[0]))
+        lines += [
+            _origin(f"**{name}**, seed{'s' * (len(like) > 1)} {_seeds(like)}", like[0])
+            for like in _by_origin(runs)
+        ]
         lines.append(f"  - {_stages(runs)}")
         lines += [
             f"  - seed {run['seed']}, health: {told}" for run in runs if (told := _health(run))
         ]
     return "\n".join(lines) + "\n"
+
+
+def _by_origin(runs: Sequence[Results]) -> list[list[Results]]:
+    """Runs of one name, those of one machine, software and revision together."""
+    found: dict[str, list[Results]] = {}
+    for run in runs:
+        found.setdefault(origin({**run, "command": ""}), []).append(run)
+    return list(found.values())
+
+
+def _seeds(runs: Sequence[Results]) -> str:
+    return ", ".join(str(run["seed"]) for run in runs)
 
 
 def _health(run: Results) -> str:

@@ -107,7 +107,7 @@ class Lookahead(_Average):
     Zhang et al. 2019, 1907.08610, with the decay of Jordan 2024, 2404.00498: of `t` of `T` steps
     done, the average keeps `.95^k (t / T)^3`, so it follows freely at first and hardly at the end.
     Up to the first look it is the weights themselves, so that nothing untrained is ever judged;
-    after it the last step is looked at, too.
+    after it the last step is looked at, too. `T <= k`: there is none.
 
     Args:
       weights: as in `_Average`.
@@ -121,6 +121,7 @@ class Lookahead(_Average):
         super().__init__(weights)
         self._every = every
         self._total_steps = total_steps
+        self._first_look = every if total_steps > every else total_steps + 1
 
     def follow(self, strategy: tf.distribute.Strategy, step: tf.Tensor) -> None:
         done = step + 1
@@ -140,10 +141,10 @@ class Lookahead(_Average):
             return 0
 
         def wait() -> int:
-            return tf.cond(done < self._every, start, lambda: 0)
+            return tf.cond(done < self._first_look, start, lambda: 0)
 
-        last = (done == self._total_steps) & (done > self._every)
-        tf.cond((done % self._every == 0) | last, look, wait)
+        is_due = (done % self._every == 0) | (done == self._total_steps)
+        tf.cond((done >= self._first_look) & is_due, look, wait)
 
 
 def make_average(

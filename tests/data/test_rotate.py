@@ -146,8 +146,10 @@ def test_images_are_not_mirrored_where_that_would_change_their_cluster(opened):
     assert opened().config.data.augment == "flip"
     assert opened("rotate:toy").config.data.augment == "none"
     config = toy_config("nowhere", dataset="rotate:toy", augment="flip")
-    with pytest.raises(UserError, match=r"--augment=flip: mirrors images.* use --augment=none"):
+    with pytest.raises(UserError, match=r"--augment=flip: mirrors images.* use --augment=none or"):
         moe.workspace.open_workspace(config)
+    config = toy_config("nowhere", dataset="rotate:toy", augment="crop")
+    assert moe.workspace.open_workspace(config).config.data.augment == "crop"
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,10 @@ def test_a_network_of_ones_own_can_be_wider(monkeypatch):
     module = types.SimpleNamespace(build=build, plain=plain)
     monkeypatch.setitem(sys.modules, "someones", module)
     assert backbones.build("someones:build*2", (5,), 3).layers[2].units == 20
-    with pytest.raises(UserError, match=r"someones:plain\*2: .*takes no argument `width`"):
-        backbones.build("someones:plain*2", (5,), 3)
+    for name in ("someones:plain", "math:pi", "builtins:dict"):  # two are no builders at all
+        assert not backbones.has_widths(name)
+        with pytest.raises(UserError, match=rf"{name}\*2: .*takes no argument `width`"):
+            backbones.build(f"{name}*2", (5,), 3)
 
 
 @pytest.mark.parametrize("factor", ["", "0", "-1", "wide", "inf", "nan"])

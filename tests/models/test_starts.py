@@ -164,8 +164,30 @@ def test_the_sample_is_from_all_over_the_split():
     assert starts.sample(rows[:7]).tolist() == list(range(7))
 
 
-def test_frozen_convolutions_stay_as_they_are():
-    model = convolution((8, 8, 3), 3, 3, padding="same", trainable=False)
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((8, 8, 4), {"size": 2, "groups": 2}, r"has 2 groups of channels"),
+        ((8, 6, 3), {"size": 7, "padding": "same"}, r"patches of 7 x 7, and images have 8 x 6"),
+    ],
+)
+def test_convolutions_that_cannot_whiten_are_refused(shape, options, message):
+    with pytest.raises(UserError, match=f"--whiten: a first convolution .*{message}"):
+        starts.Whitening([convolution(shape, 4, **options)])
+
+
+def freeze(layer):
+    layer.trainable = False
+
+
+def freeze_filters(layer):
+    layer.kernel.trainable = False
+
+
+@pytest.mark.parametrize("freeze", [freeze, freeze_filters])
+def test_frozen_convolutions_stay_as_they_are(freeze):
+    model = convolution((8, 8, 3), 3, 3, padding="same")
+    freeze(model.layers[-1])
     before = model.layers[-1].kernel.numpy()
     starts.start_as_identity(model)
     np.testing.assert_array_equal(model.layers[-1].kernel, before)

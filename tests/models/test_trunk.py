@@ -87,8 +87,40 @@ def test_networks_that_cannot_be_cut_are_refused():
     x = keras.layers.Dense(4)(inputs)
     x = keras.layers.Add()([x, keras.layers.Dense(4)(x)])
     residual = keras.Model(inputs, keras.layers.Dense(L)(x))
-    with pytest.raises(UserError, match=r"--trunk: backbone residual is no plain chain"):
-        trunk_of(residual, 1, "residual")
+    scaled = keras.Model(inputs, keras.layers.Dense(L)(keras.layers.Dense(4)(inputs)) * 0.1)
+    for name, network in {"residual": residual, "scaled": scaled}.items():
+        with pytest.raises(UserError, match=rf"--trunk: backbone {name} is no plain chain"):
+            trunk_of(network, 1, name)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_network_within_is_one_layer(functional):
+    body = chain(keras.layers.Dense(3, "relu"), keras.layers.Dense(4))
+    if functional:
+        body = keras.Model(body.inputs[0], body.outputs[0])
+    whole = chain(keras.layers.Dense(3), body, keras.layers.Dense(L))
+    trunk = trunk_of(whole, 2, "brought")
+    assert trunk.output_shape == (None, 4)
+    branch = branch_of(whole, 2, "brought", (4,))
+    for mine, theirs in zip(branch.weights, whole.weights[-2:], strict=True):
+        mine.assign(theirs)
+    x = RNG.normal(size=(5, 3)).astype(np.float32)
+    np.testing.assert_allclose(branch(trunk(x)), whole(x), atol=1e-6)
+
+
+def test_kernels_are_counted_whatever_kind_of_layer_has_them():
+    whole = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.SeparableConv2D(4, 3),
+            keras.layers.LayerNormalization(axis=(1, 2, 3)),  # factors, no kernel
+            keras.layers.Conv2DTranspose(5, 3),
+            keras.layers.Flatten(),
+            keras.layers.Dense(L),
+        ]
+    )
+    assert trunk_of(whole, 1, "brought").output_shape == (None, 6, 6, 4)
+    assert trunk_of(whole, 2, "brought").output_shape == (None, 8 * 8 * 5)
 
 
 def test_a_trunk_is_a_part_and_runs_once_for_all():
@@ -144,6 +176,30 @@ def test_frozen_layers_of_a_branch_stay_as_they_are():
     assert np.abs(branch.layers[2].kernel - whole.layers[2].kernel).max() > 1e-3
     with pytest.raises(UserError, match=r"does not fit a trunk's answers of shape \[4\]"):
         branch_of(whole, 1, "brought", (4,))
+
+
+def test_a_layer_without_anything_to_learn_stays_as_it_is():
+    adapted = keras.layers.Normalization()
+    adapted.adapt(RNG.normal(5, 3, size=(50, 3)))
+    whole = chain(keras.layers.Dense(3), keras.layers.Dense(3), adapted, keras.layers.Dense(L))
+    branch = branch_of(whole, 1, "brought", (3,))
+    np.testing.assert_array_equal(branch.layers[2].mean, adapted.mean)
+
+
+def freeze_kernel(layer):
+    layer.kernel.trainable = False
+
+
+@pytest.mark.parametrize(
+    "freeze", [freeze_kernel, lambda layer: layer.enable_lora(2)], ids=["kernel", "lora"]
+)
+def test_a_layer_that_is_frozen_in_part_is_refused(freeze):
+    middle = keras.layers.Dense(3)
+    whole = chain(keras.layers.Dense(3), middle, keras.layers.Dense(L))
+    branch_of(whole, 1, "brought", (3,))
+    freeze(middle)
+    with pytest.raises(UserError, match=r"of backbone brought is frozen in part \(kernel\)"):
+        branch_of(whole, 1, "brought", (3,))
 
 
 def test_a_layer_that_cannot_be_made_anew_is_named():

@@ -9,6 +9,7 @@ from rows import make_rows
 from moe.compare.present import verdict
 from moe.compare.record import write_record
 from moe.compare.summary import summarize
+from moe.report.clock_section import clock_pictures
 from moe.report.results_page import results_page, whole_page
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -45,6 +46,46 @@ def _run(seed: int, accuracy: float) -> dict:
 def test_the_page_is_what_the_results_say():
     page = whole_page(DOCS / "results")
     assert (DOCS / "results.md").read_text(encoding="utf-8") == page
+
+
+def test_seeds_of_another_machine_or_revision_have_a_line_of_their_own(tmp_path):
+    for seed in range(3):
+        run = _run(seed, 0.5) | {"command": f"python train.py --seed={seed}"}
+        run |= {"revision": "def"} if seed == 1 else {}
+        (tmp_path / f"toy-seed{seed}.json").write_text(json.dumps(run))
+    page = whole_page(tmp_path)
+    assert (
+        "- **toy**, seeds 0, 2: `python train.py --seed=0`; CPU; tensorflow 2; revision abc" in page
+    )
+    assert "- **toy**, seed 1: `python train.py --seed=1`; CPU; tensorflow 2; revision def" in page
+    assert page.count("- best epochs on validation") == 1
+
+
+def test_a_log_is_a_table_and_a_figure_of_the_last_stage_by_the_clock(tmp_path):
+    (tmp_path / "toy-seed0.json").write_text(json.dumps(_run(0, 0.5)))
+    (tmp_path / "clock").mkdir()
+    record = {"stage": "gate", "epoch": 1, "split": "validation", "seconds": 30, "accuracy": 0.9}
+    records = [
+        record,
+        record | {"stage": "joint", "seconds": 90, "accuracy": 0.5},
+        record | {"stage": "joint", "seconds": 90, "accuracy": 0.6, "split": "train"},
+        record | {"stage": "joint", "seconds": 150, "accuracy": 0.75, "epoch": 2},
+    ]
+    log = "\n".join(json.dumps(record) for record in records)
+    (tmp_path / "clock" / "toy-seed0.jsonl").write_text(log)
+    page = whole_page(tmp_path)
+    assert "| joint, epoch | 1 | 2 |" in page
+    assert "| minutes | 1.5 | 2.5 |\n| accuracy | 50.0 | 75.0 |" in page
+    assert "](clock/toy-seed0.png)" in page
+    ((name, picture),) = clock_pictures(tmp_path)
+    assert name == "toy-seed0"
+    assert "75.0% on validation after 150.0 seconds" in picture.alt
+
+
+def test_every_published_log_is_that_of_a_published_run_and_drawn():
+    logs = {path.stem for path in (DOCS / "results" / "clock").iterdir()}
+    assert logs <= {path.stem for path in (DOCS / "results").glob("*.json")}
+    assert logs == {path.stem for path in (DOCS / "clock").iterdir()}
 
 
 def test_an_evaluation_is_a_table_of_routings(tmp_path):
@@ -114,6 +155,14 @@ def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     (line,) = (line for line in page.splitlines() if line.startswith("| joint-hard | wide-hard |"))
     assert line.endswith("| ahead |")
     assert "- 9 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
+    path = folder / "baseline-seed0.json"
+    row = rows[0] | {"runs": {"baseline": {"revision": "old"}, "again": {"revision": "abc"}}}
+    write_record(path, row)
+    page = whole_page(tmp_path)
+    assert (
+        "- 1 row: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc, trained at old"
+        in page
+    )
 
 
 def test_an_ablation_is_the_whole_recipe_against_its_parts(tmp_path):

@@ -64,11 +64,11 @@ def test_lookahead_takes_the_weights_back_to_the_average():
     np.testing.assert_allclose(learning["gate"][0], fast, rtol=1e-6)
 
 
-@pytest.mark.parametrize("total_steps", [4, 50, 100])
-def test_what_was_never_looked_at_is_judged_as_it_is(total_steps):
+@pytest.mark.parametrize(("every", "total_steps"), [(5, 4), (4, 4), (5, 9)])
+def test_what_was_never_looked_at_is_judged_as_it_is(every, total_steps):
     """Not as it was before anything was learned, also where the stage ends before a look."""
     learning = weights()
-    average = Lookahead(learning, every=50, total_steps=total_steps)
+    average = Lookahead(learning, every, total_steps)
     run(average, learning, 4)
     np.testing.assert_array_equal(averages(average)[0], START[0] + 1 + 2 + 3 + 4)
 

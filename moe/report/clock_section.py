@@ -1,0 +1,60 @@
+"""Published runs by the clock.
+
+`docs/results/clock/RUN.jsonl` is the `metrics.jsonl` of the run whose `results.json` is
+`docs/results/RUN.json`.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from moe.files import read_json, read_json_lines
+from moe.report.clock_figure import accuracy_by_clock
+from moe.report.drawing import Picture
+from moe.report.markdown import table
+
+Log = Sequence[Mapping[str, Any]]
+
+_HEAD = """\
+## By the clock
+
+Validation accuracy after every epoch of a run's last stage, by the minutes since the first touch of
+the data, see [recipes.md](recipes.md#the-clock).
+"""
+
+
+def load_logs(folder: pathlib.Path) -> dict[str, Log]:
+    """The logs of published runs, by the run's name."""
+    return {path.stem: read_json_lines(path) for path in sorted((folder / "clock").glob("*.jsonl"))}
+
+
+def clock_section(logs: Mapping[str, Log]) -> str:
+    """A table a run, and its figure."""
+    blocks = [_HEAD]
+    for name, log in logs.items():
+        judged = [record for record in log if record.get("split") == "validation"]
+        last = [record for record in judged if record["stage"] == judged[-1]["stage"]]
+        rows = [
+            ["minutes", *(f"{record['seconds'] / 60:.1f}" for record in last)],
+            ["accuracy", *(f"{100 * record['accuracy']:.1f}" for record in last)],
+        ]
+        header = [f"{last[0]['stage']}, epoch", *(str(record["epoch"]) for record in last)]
+        blocks += [
+            f"**{name}**\n",
+            table(header, rows),
+            f"![{name} by the clock](clock/{name}.png)\n",
+        ]
+    return "\n".join(blocks)
+
+
+def clock_pictures(folder: pathlib.Path) -> Iterator[tuple[str, Picture]]:
+    """Name and figure of every run that has a log."""
+    for name, log in load_logs(folder).items():
+        results = read_json(folder / f"{name}.json")
+        # The figure asks whether anything was routed, which here only `routing` tells.
+        evaluation = results | {"routings": {results["routing"]: results["test"]}}
+        picture = accuracy_by_clock(evaluation, results, log)
+        if picture is not None:
+            yield name, picture
