@@ -13,6 +13,18 @@ class UserError(Exception):
     """
 
 
+def reason(error: BaseException) -> str:
+    """Type and words of somebody else's error in one line; alone, it may say a page, or nothing."""
+    said = " ".join(str(error).split())
+    kind = type(error).__name__
+    return f"{kind}: {said:.300}" if said else kind
+
+
+def first_line(error: BaseException) -> str:
+    """Its words up to a line's end, of errors that go on with where they come from."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def warn(message: str) -> None:
     """Prints a one-line warning on stderr."""
     print(f"warning: {message}", file=sys.stderr, flush=True)

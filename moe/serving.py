@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from moe.data.table_graph import TableGraph
-from moe.errors import UserError
+from moe.errors import UserError, first_line
 from moe.evaluate.predict import favourite
 from moe.files import whole_folder
 from moe.models.routers import Way, make_router
@@ -55,8 +55,7 @@ def write_export(trained: Trained, way: Way | None, folder: pathlib.Path) -> pat
         with whole_folder(pathlib.Path(folder)) as aside:
             tf.saved_model.save(served, str(aside), signatures)
     except tf.errors.OpError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{folder}: cannot be written ({reason}).") from error
+        raise UserError(f"{folder}: cannot be written ({first_line(error)}).") from error
     return folder
 
 

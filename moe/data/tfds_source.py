@@ -17,7 +17,7 @@ from moe.data.images import stack
 from moe.data.partitions import PARTITIONS
 from moe.data.source import Examples, Source
 from moe.data.splits import hold_out
-from moe.errors import UserError
+from moe.errors import UserError, first_line
 
 _REACH_SECONDS = 3.5
 _AT_ONCE = 1_000
@@ -66,7 +66,7 @@ def _open(name: str, data_dir: str | None):
         ) from error
     except Exception as error:  # Damaged metadata raise whatever JSON, protobuf or TFDS do.
         raise UserError(
-            f"--dataset={name}: TFDS cannot open it ({_first_line(error)}); is a prepared copy in "
+            f"--dataset={name}: TFDS cannot open it ({first_line(error)}); is a prepared copy in "
             f"{folder} damaged (dataset_info.json, features.json)?"
         ) from error
 
@@ -84,7 +84,7 @@ def _download(builder) -> None:
     except Exception as error:  # TFDS raises whatever its download, archive or disk layer does.
         raise UserError(
             f"--dataset={builder.name}: TFDS could not prepare it under {root} "
-            f"({_first_line(error)})."
+            f"({first_line(error)})."
         ) from error
 
 
@@ -134,7 +134,7 @@ def _source(name: str, builder, image_size: int | None) -> Source:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"--dataset={name}: needs images of 8 bits with one labelled class each, and a train "
-            f"split; {builder.data_dir} describes none ({_first_line(error)})."
+            f"split; {builder.data_dir} describes none ({first_line(error)})."
         ) from error
     partition = PARTITIONS.get(name)
     known = set(sum(partition.values(), ())) if partition else set(classes)
@@ -229,7 +229,7 @@ def _decode(
         raise
     except Exception as error:  # Whatever TFDS' decoders raise.
         raise UserError(
-            f"{builder.data_dir} ({split}): cannot be read ({_first_line(error)}); prepare the "
+            f"{builder.data_dir} ({split}): cannot be read ({first_line(error)}); prepare the "
             "data set again."
         ) from error
     if len(features) != expected.num_examples:
@@ -272,7 +272,3 @@ def _check_records(file: pathlib.Path, expected: int) -> None:
         raise UserError(
             f"{file}: holds {found} records instead of {expected}; prepare the data set again."
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

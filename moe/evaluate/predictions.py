@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from moe.data.pipeline import Split
-from moe.errors import UserError
+from moe.errors import UserError, reason
 from moe.evaluate.predict import Answers
 from moe.files import write_whole
 
@@ -82,7 +82,5 @@ def read_answers(path: pathlib.Path) -> StoredAnswers:
         if len({column.shape for column in found}) > 1 or len(lengths) > 1 or lengths == {0}:
             raise ValueError("its columns are empty or differ in length")
     except _DAMAGED as error:
-        raise UserError(
-            f"{path}: is missing or damaged ({type(error).__name__}: {error})."
-        ) from error
+        raise UserError(f"{path}: is missing or damaged ({reason(error)}).") from error
     return found

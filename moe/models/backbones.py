@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from moe.backbone_names import add_backbone, backbone_problem
-from moe.errors import UserError
+from moe.errors import UserError, reason
 from moe.models.layers import Conv2D, Dropout, MaxPool
 from moe.models.normalization import BatchNorm
 
@@ -87,9 +87,7 @@ def _find_plain(name: str) -> Builder:
     try:
         return getattr(importlib.import_module(module), function)
     except Exception as error:  # a user's own code may raise anything
-        raise UserError(
-            f"backbone {name}: cannot be imported ({type(error).__name__}: {error})."
-        ) from error
+        raise UserError(f"backbone {name}: cannot be imported ({reason(error)}).") from error
 
 
 def build(name: str, input_shape: tuple[int, ...], outputs: int) -> keras.Model:
@@ -105,8 +103,7 @@ def build(name: str, input_shape: tuple[int, ...], outputs: int) -> keras.Model:
             model(_input(input_shape))
     except Exception as error:  # a user's own code may raise anything
         raise UserError(
-            f"backbone {name} does not fit features of shape {list(input_shape)} "
-            f"({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})."
+            f"backbone {name} does not fit features of shape {list(input_shape)} ({reason(error)})."
         ) from error
     shape = getattr(model, "output_shape", type(model).__name__)
     if not isinstance(model, keras.Model) or shape != (None, outputs):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
-from moe.errors import UserError
+from moe.errors import UserError, reason
 from moe.models.starts import leaves
 
 
@@ -67,7 +67,7 @@ def _anew(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
     except Exception as error:  # a layer of the user's own may raise anything
         raise UserError(
             f"--trunk: layer {layer.name} of backbone {name} cannot be made from its get_config() "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+            f"({reason(error)})."
         ) from error
 
 

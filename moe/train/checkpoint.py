@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from moe.errors import UserError, warn
+from moe.errors import UserError, first_line, reason, warn
 from moe.files import digest_of, parse_json, remove
 
 Variables = Mapping[str, Sequence[tf.Variable]]
@@ -164,7 +164,7 @@ class CheckpointStore:
         before = f"; ckpt-{good[0]} is still good" if good else ""
         return UserError(
             f"{self._directory}: checkpoint {number} cannot be written "
-            f"({str(error).splitlines()[0]}); it takes {needed:,} bytes and more, "
+            f"({first_line(error)}); it takes {needed:,} bytes and more, "
             f"{shutil.disk_usage(there).free:,} are free{before}."
         )
 
@@ -179,7 +179,7 @@ class CheckpointStore:
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             raise UserError(
                 f"{saved.prefix}: does not hold exactly the variables of this model "
-                f"({str(error).splitlines()[0]})."
+                f"({first_line(error)})."
             ) from error
 
     def read(self, saved: Saved, key: str) -> list[np.ndarray]:
@@ -239,7 +239,7 @@ class CheckpointStore:
                 if digest_of(path) != digest:
                     raise ValueError(f"{name} is damaged")
         except (OSError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"is incomplete ({type(error).__name__}: {error})") from error
+            raise ValueError(f"is incomplete ({reason(error)})") from error
         return Saved(number, prefix, progress)
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from moe.errors import UserError
+from moe.errors import UserError, reason
 from moe.files import parse_json
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -84,7 +84,7 @@ def workers_asked_for() -> list[str]:
         workers, task = config["cluster"]["worker"], config["task"]
         fits = task["type"] == "worker" and 0 <= task["index"] < len(workers)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"TF_CONFIG: cannot be read ({type(error).__name__}: {error}).") from error
+        raise UserError(f"TF_CONFIG: cannot be read ({reason(error)}).") from error
     if not fits or set(config["cluster"]) != {"worker"}:
         raise UserError('TF_CONFIG: needs a cluster of workers and a task of type "worker" in it.')
     return [str(worker) for worker in workers]
