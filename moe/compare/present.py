@@ -281,9 +281,9 @@ def _caveats(summary: Summary) -> list[str]:
         )
     if any(1 < len(c["seeds"]) < 5 for c in compared):
         said.append("Fewer than five seeds: how far seeds differ is itself known only roughly.")
-    for key, what in (("precisions", "precisions"), ("devices", "devices")):
+    for key in ("precisions", "devices"):
         if len(summary[key]) > 1:
-            said.append(f"Rows were made in several {what}: {', '.join(summary[key])}.")
+            said.append(f"Rows are of several {key}: {'; '.join(summary[key])}.")
     if summary["note"]:
         said.append(summary["note"])
     return said

@@ -129,6 +129,13 @@ def test_a_blend_that_learned_nothing_is_called_an_average():
     assert not any("even start" in line for line in verdict(summarize(rows)))
 
 
+def test_rows_of_several_machines_are_told():
+    rows = make_rows(2)
+    assert not any("several" in line for line in verdict(summarize(rows)))
+    rows[0]["device"] = "GPU"
+    assert "Rows are of several devices: CPU; GPU." in verdict(summarize(rows))
+
+
 def test_copies_leave_no_room_for_mcnemar():
     rows = make_rows(3, {"joint-hard": 0.8, "wide-hard": 0.75})
     (plain,) = summarize(rows)["controls"]
