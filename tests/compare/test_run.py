@@ -91,6 +91,7 @@ def test_a_run_that_several_rows_need_is_trained_once_and_paid_for_by_each(undis
     assert {stage["epochs"] for stage in hard["stages"]} == {3.0}
 
 
+@pytest.mark.slow
 def test_a_comparison_that_was_killed_ends_as_an_undisturbed_one(
     undisturbed, tmp_path, monkeypatch
 ):

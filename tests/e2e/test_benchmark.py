@@ -45,6 +45,7 @@ def _config(workdir, **options):
     return BenchmarkConfig(run=base, rounds=7, window_seconds=0.001, **options)
 
 
+@pytest.mark.slow
 def test_a_sweep(small_networks, tmp_path, capsys):
     sweep = ("dispatch=routed,dense", "load=balanced,zipf")
     assert run.benchmark(_config(tmp_path, sweep=sweep)) == 0

@@ -134,6 +134,7 @@ def write_zoo(path):
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_tables_go_in_as_they_are(tmp_path):
     nan, late = float("nan"), 2.0**20
     zoo = {

@@ -51,6 +51,7 @@ def test_a_second_search_in_the_same_folder_is_refused(toy, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == [".search.lock"]
 
 
+@pytest.mark.slow
 def test_an_edited_partition_can_be_used(toy, tmp_path):
     teacher = tmp_path / "teacher"
     assert run.train(toy_config(teacher, "baseline", epochs=1)) == 0
@@ -71,6 +72,7 @@ def test_an_edited_partition_can_be_used(toy, tmp_path):
     assert run.train(edited) == 0
 
 
+@pytest.mark.slow
 def test_groups_out_of_next_to_no_confusion_are_warned_of(toy, tmp_path, monkeypatch, capsys):
     teacher = tmp_path / "teacher"
     assert run.train(toy_config(teacher, "baseline", epochs=1)) == 0

@@ -93,9 +93,8 @@ def test_the_speed_of_a_run(toy, tmp_path, monkeypatch):
     assert clock[-1] == pytest.approx(sum(parts[:2]), abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("factor", "full"), [(0.5, True), pytest.param(3.0, False, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("factor", "full"), [(0.5, True), (3.0, False)])
+@pytest.mark.slow
 def test_what_fixed_shapes_drop_is_counted(toy, tmp_path, factor, full):
     flags = {"routing": "hard", "jit_compile": True, "capacity_factor": factor}
     assert run.train(toy_config(tmp_path, groups="none:3", **flags)) == 0
@@ -187,7 +186,7 @@ def test_features_are_standardised_by_training_examples_only(toy, tmp_path):
     assert (np.abs(means[0] - means[1]) > 1e-4 * means[0]).any()  # the two can be told apart
 
 
-@pytest.mark.parametrize("routing", ["soft", "hard"])
+@pytest.mark.parametrize("routing", [pytest.param("soft", marks=pytest.mark.slow), "hard"])
 def test_the_blend_stage_pays_for_one_expert(toy, tmp_path, routing):
     run.train(toy_config(tmp_path, "separate", epochs=1, routing=routing))
     blend = _results(tmp_path)["stages"][-1]

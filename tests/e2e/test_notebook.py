@@ -35,6 +35,7 @@ def notebook():
     return found
 
 
+@pytest.mark.slow
 def test_the_lab_runs_from_start_to_finish(notebook, tmp_path, monkeypatch):
     (settings,) = (
         n for n, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())

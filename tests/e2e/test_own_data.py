@@ -27,6 +27,7 @@ def _results(workdir):
     return json.loads((workdir / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_cifar100_trains_one_expert_a_super_class(tmp_path):
     partition = PARTITIONS["cifar100"]
     fine = sorted(sum(partition.values(), ()))

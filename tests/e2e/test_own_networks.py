@@ -21,7 +21,7 @@ def _tensors(workdir):
     return {name: reader.get_tensor(name) for name in names if name.endswith("VARIABLE_VALUE")}
 
 
-@pytest.mark.parametrize("mode", ["joint", "separate"])
+@pytest.mark.parametrize("mode", ["joint", pytest.param("separate", marks=pytest.mark.slow)])
 def test_a_frozen_expert_stays_as_it_is(toy, tmp_path, mode):
     flags = {"expert_backbone": "e2e.my_networks:frozen", "routing": "hard", "monitor": "loss"}
     run.train(toy_config(tmp_path / "short", mode, epochs=1, **flags))

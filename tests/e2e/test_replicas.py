@@ -129,6 +129,7 @@ def test_fewer_gpus_than_asked_for(tmp_path):
     assert answer.stderr.count("warning: --gpus=1: 0 visible; going on with the CPU.") == 1
 
 
+@pytest.mark.slow
 def test_an_overflow_on_replica_1_alone_is_skipped_by_both():
     answer = subprocess.run(
         [sys.executable, "-m", "tests.e2e.one_overflow"],

@@ -92,11 +92,12 @@ def _crash(monkeypatch, config, loop: int) -> None:
         pytest.param(  # in the middle of the first epoch
             *("joint", {"routing": "soft", "expert_backbone": "tiny"}, 4), marks=pytest.mark.slow
         ),
-        (  # of the second; a trunk whose first layer is frozen, and two views of an image
+        pytest.param(  # of the second; a trunk whose first layer is frozen, two views of an image
             "joint",
             {"routing": "hard", "schedule": "cosine", "trunk": 1, "whiten": True, "tta": "flip"}
             | dict.fromkeys(("gate_backbone", "expert_backbone", "baseline_backbone"), "tiny"),
             7,
+            marks=pytest.mark.slow,
         ),
         pytest.param(  # right behind the first
             *("joint", {"routing": "hard", "precision": "mixed_bfloat16"}, 5),
@@ -112,7 +113,9 @@ def _crash(monkeypatch, config, loop: int) -> None:
             {"optimizer": "muon", "muon_rate": 0.1, "lookahead": 3, "schedule": "triangular"},
             7,
         ),
-        ("staged", {"monitor": "loss", "trunk": 1}, 29),  # in the blend
+        pytest.param(  # in the blend
+            *("staged", {"monitor": "loss", "trunk": 1}, 29), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_crashed_run_continues_exactly(toy, monkeypatch, tmp_path, mode, flags, loop):
@@ -189,7 +192,9 @@ def test_every_router_trains_continues_exactly_and_is_evaluated(toy, monkeypatch
     [
         ("baseline", "baseline", 8, 0),  # the first epoch is logged, nothing is saved yet
         ("baseline", "baseline", 8, 4),  # half of it is saved
-        ("separate", "blend", 1, 0),  # its start is logged, on the last step of the stage before
+        pytest.param(
+            *("separate", "blend", 1, 0), marks=pytest.mark.slow
+        ),  # its start is logged, on the last step of the stage before
     ],
 )
 def test_what_is_done_again_is_logged_once(
@@ -339,6 +344,7 @@ def test_patience_ends_a_stage_and_the_best_weights_come_back(toy, monkeypatch, 
     _assert_same(tmp_path / "stopped", tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_later_stage_does_not_grow(toy, tmp_path):
     run.train(toy_config(tmp_path, "separate", epochs=1))
     with pytest.raises(UserError, match="a longer run needs another --workdir"):

@@ -88,6 +88,7 @@ def test_a_gate_and_a_blend_by_themselves_are_looked_at(toy, tmp_path, monkeypat
     assert "--gate_backbone" in entry["message"]
 
 
+@pytest.mark.slow
 def test_a_run_can_stop_for_its_health_and_go_on_all_the_same(toy, sick, tmp_path, capsys):
     message = f"joint epoch 2: {TOLD} Stopped and saved for --on_unhealthy=stop; the same command"
     with pytest.raises(UserError, match=f"^{re.escape(message)} with --on_unhealthy=warn goes on"):

@@ -31,6 +31,7 @@ FLAGS = [
 ]
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one_device_also_after_one_was_killed(tmp_path):
     alone = start(tmp_path / "alone", *FLAGS, "--steps=200")
     end(alone)

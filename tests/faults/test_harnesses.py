@@ -32,6 +32,7 @@ def _find(harness: str, folder: pathlib.Path, count: int) -> dict:
     return json.loads(answer.stdout[answer.stdout.index("{\n") :])
 
 
+@pytest.mark.slow
 def test_a_few_kills_lose_nothing(tmp_path):
     found = _find("kill_storm", tmp_path, 3)
     assert found["kills"] == 3

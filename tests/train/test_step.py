@@ -164,7 +164,7 @@ def _with_a(value: float) -> Batch:
     return _batch()._replace(features=tf.constant(features))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", [{}, {"accumulate": 3}])
 @pytest.mark.parametrize("kind", [kind for kind in OBJECTIVES if kind != "hard"])
 def test_a_step_with_a_number_that_is_none_changes_nothing(kind, options, value):
