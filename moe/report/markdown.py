@@ -14,8 +14,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def origin(found: Mapping[str, Any]) -> str:
     """Command, device, versions and revision of what a JSON file says."""
+    return f"`{found['command']}`; {made_with(found)}"
+
+
+def made_with(found: Mapping[str, Any]) -> str:
+    """Device, versions and revision: what the runs of one experiment have in common."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return f"`{found['command']}`; {found['device']}; {versions}; revision {found['revision']}"
+    return f"{found['device']}; {versions}; revision {found['revision']}"
 
 
 def replace_marked(text: str, begin: str, end: str, block: str) -> str:

@@ -22,7 +22,7 @@ from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
 from moe.report.clock_section import clock_section, load_logs
-from moe.report.markdown import origin, table
+from moe.report.markdown import made_with, origin, table
 
 _AGREEMENT = "group_normalized_mutual_information"
 _MACS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
@@ -326,10 +326,7 @@ def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
 def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
     lines = []
     for name, runs in results.items():
-        lines += [
-            _origin(f"**{name}**, seed{'s' * (len(like) > 1)} {_seeds(like)}", like[0])
-            for like in _by_origin(runs)
-        ]
+        lines += [_origin(f"**{name}**, {_seeds(like)}", like[0]) for like in _by_origin(runs)]
         lines.append(f"  - {_stages(runs)}")
         lines += [
             f"  - seed {run['seed']}, health: {told}" for run in runs if (told := _health(run))
@@ -341,12 +338,12 @@ def _by_origin(runs: Sequence[Results]) -> list[list[Results]]:
     """Runs of one name, those of one machine, software and revision together."""
     found: dict[str, list[Results]] = {}
     for run in runs:
-        found.setdefault(origin({**run, "command": ""}), []).append(run)
+        found.setdefault(made_with(run), []).append(run)
     return list(found.values())
 
 
 def _seeds(runs: Sequence[Results]) -> str:
-    return ", ".join(str(run["seed"]) for run in runs)
+    return f"seed{'s' * (len(runs) > 1)} {', '.join(str(run['seed']) for run in runs)}"
 
 
 def _health(run: Results) -> str:
