@@ -8,7 +8,6 @@ import functools
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -25,12 +24,13 @@ from moe.train.averaging import make_average
 from moe.train.best_weights import BestWeights
 from moe.train.checkpoint import Variables
 from moe.train.context import Context, Progress
-from moe.train.guard import FINE, OVERFLOW, Fault, NonFiniteError, all_finite, describe
+from moe.train.faults import FaultPolicy
+from moe.train.guard import Fault, all_finite
+from moe.train.judge import EpochJudge
 from moe.train.loop import make_train_loop
 from moe.train.loss_scale import make_loss_scale
 from moe.train.meter import LONG_SECONDS
 from moe.train.objectives import make_objective, per_example
-from moe.train.optimizers import rate_flags
 from moe.train.profile import profiling
 from moe.train.schedules import make_schedule
 from moe.train.stages import Stage
@@ -48,8 +48,6 @@ _LOOP_SECONDS = 1.0
 _MAX_LOOP_SECONDS = 5.0
 """Also where the steps of a loop were asked for: no signal is heard while it runs."""
 _MAX_LOOP_STEPS = 1_000
-_MOST_IN_A_ROW = 20
-"""Steps without a finite number after which skipping them leads nowhere."""
 
 
 class StageRun:
@@ -69,6 +67,7 @@ class StageRun:
         # A stage that its seconds end has steps without end.
         self._steps = stage.steps or np.iinfo(np.int64).max
         self._objective = make_objective(stage, context.mixture, config, context.groups)
+        self._faults = FaultPolicy(context, stage, progress, self._epoch_steps)
         self._validation = Validation(context, stage, self._objective)
         self._seed_key = randomness.seed_pair(config.train.seed, "stage", stage.name)
         models = context.mixture.parts()
@@ -91,13 +90,21 @@ class StageRun:
             learning = {part: part_variables(self._models[part]) for part in self._optimizers}
             self._average = make_average(config.train, learning, self._steps)
             self._best = BestWeights(self._models)
+        self._judge = EpochJudge(
+            context,
+            stage,
+            progress,
+            validation=self._validation,
+            average=self._average,
+            best=self._best,
+            faults=self._faults,
+        )
         fixed = config.runtime.steps_per_loop
         self._most_steps = fixed or _MAX_LOOP_STEPS
         self._loop_seconds = _MAX_LOOP_SECONDS if fixed else _LOOP_SECONDS
         self._epoch_seconds = 0.0
         self._epoch_examples_before = 0.0
         self._stopping = False
-        self._in_a_row = 0
         self._warm_up_seconds: float | None = None
         self.unsaved_steps = 0
 
@@ -132,7 +139,7 @@ class StageRun:
         saved_at, per_loop = time.monotonic(), 1
         if self._stage.start_counts and self._progress.step == 0:
             with contextlib.suppress(CutShortError):
-                self._judge_epoch(0)  # of what nothing has been learned yet
+                self._judge.judge(0)  # of what nothing has been learned yet
         # Up to here everything is saved.
         self._agree()
         self._context.stop.check()
@@ -211,15 +218,10 @@ class StageRun:
             rows = loop(iterator, _int64(progress.step), _int64(steps)).numpy().astype(np.float64)
             seconds = time.perf_counter() - started
         # One after the other: the sum must not depend on how loops were cut.
+        names, parts = self._objective.metric_names, list(self._optimizers)
         for number, (*sums, fault) in enumerate(rows):
-            if fault == FINE:
+            if self._faults.book(number, fault, sums, names, parts):
                 progress.sums = [float(s) for s in np.add(progress.sums, sums)]
-            elif fault == OVERFLOW:
-                progress.overflows += 1
-            else:
-                names = self._objective.metric_names
-                self._bear(number, describe(fault, sums, names, list(self._optimizers)))
-            self._in_a_row = 0 if fault == FINE else self._in_a_row + 1
         self.unsaved_steps += steps
         progress.step += steps
         progress.total_steps += steps
@@ -251,56 +253,6 @@ class StageRun:
         """Where this loop is profiled to; None for all but the first that is traced and warm."""
         is_it = self._warm_up_seconds is not None and not self._context.meter.windows
         return self._context.profile_to if is_it else None
-
-    def _bear(self, number: int, fault: Fault) -> None:
-        """Deals with step `number` of a loop, which changed nothing because of `fault`.
-
-        Raises:
-          UserError, NonFiniteError: see `_broken`; the step is not to be skipped.
-        """
-        progress, context = self._progress, self._context
-        where = f"step {progress.step + number + 1}"
-        give_up = self._in_a_row + 1 >= _MOST_IN_A_ROW
-        if context.config.runtime.on_nonfinite != "skip" or give_up:
-            again = f", as in {self._in_a_row} steps before" if self._in_a_row else ""
-            raise self._broken(where, fault._replace(what=f"{fault.what}{again}"), number + 1)
-        progress.skipped += 1
-        said = f"{where}: {fault.what}; the step is skipped"
-        context.reporter.say(f"warning: stage {self._stage.name}, {said}")
-        context.reporter.log(
-            {"event": "skipped", "step": progress.total_steps + number + 1}
-            | {"stage": self._stage.name, "part": fault.part, "why": fault.what}
-        )
-        progress.note_fault(self._stage.name, self._epoch(), fault.part, said)
-
-    def _broken(self, where: str, fault: Fault, steps: int = 0) -> UserError | NonFiniteError:
-        """The error about a number that is none: nothing computed from it may be saved.
-
-        Args:
-          where: in the stage.
-          fault: what it is about.
-          steps: where a step is at fault, how many were done since the progress was noted down.
-        """
-        context, progress = self._context, self._progress
-        what = f"stage {self._stage.name}, {where}: {fault.what}"
-        is_untrained = not progress.step + steps
-        if context.config.runtime.on_nonfinite == "rollback" and not is_untrained:
-            return NonFiniteError(what, fault, self._epoch())
-        rates = rate_flags(context.config.train.optimizer)
-        advice = f"lower {rates}, or try --on_nonfinite=rollback"
-        if context.policy == "mixed_float16":
-            advice = "use --precision=mixed_bfloat16 or float32"
-        elif steps and progress.total_steps + steps == 1:
-            advice = "nothing is learned yet: look for numbers in the data that are none, or huge"
-        if is_untrained:  # which no learning rate mends
-            advice = "look at how its network is made, or at --init_from"
-        context.reporter.log(
-            {"event": "nonfinite", "step": progress.total_steps + steps}
-            | {"stage": self._stage.name, "part": fault.part, "why": fault.what}
-        )
-        is_saved = context.store.last_number() is not None
-        before = " The last checkpoint is from before that." if is_saved else ""
-        return UserError(f"{what}; {advice}.{before}")
 
     def _until_boundary(self) -> int:
         """Steps to the next moment at which Python must look: epoch, checkpoint, end."""
@@ -367,6 +319,8 @@ class StageRun:
 
         Raises:
           CutShortError: nothing is changed yet.
+          UserError: the mixture is unhealthy, and `--on_unhealthy=stop` was asked for.
+          UserError, NonFiniteError: the validation NLL is not finite.
         """
         progress = self._progress
         epoch = -(-progress.step // self._epoch_steps)
@@ -378,106 +332,16 @@ class StageRun:
             text += f"{speed:,.0f} examples/s, "
         if self._context.policy == "mixed_float16":
             train["overflows"] = progress.overflows
-        improved, validation = self._judge_epoch(epoch, text, train)
+        improved, validation = self._judge.judge(epoch, text, train)
         progress.sums, progress.closed_at = [], progress.step
-        self._check_health(epoch, validation)
-        return improved
-
-    def _judge_epoch(
-        self, epoch: int, text: str = "", train: dict[str, Any] | None = None
-    ) -> tuple[bool, dict[str, Any]]:
-        """Validates, and keeps the weights if they are the best so far.
-
-        Args:
-          epoch: which one, from 1; 0: before the first.
-          text: what is said of the training besides.
-          train: what is logged of it.
-
-        Returns:
-          Whether they are, and the record of the validation split.
-
-        Raises:
-          CutShortError: nothing is changed yet.
-          UserError, NonFiniteError: the validation NLL is not finite.
-        """
-        reporter = self._context.reporter
-        with self._average.evaluated():
-            validation = self._validation.look()
-            improved = self._keep_if_best(epoch, validation)
-        where = self._position(epoch)
-        if train:
-            reporter.log(where | {"split": "train", **train})
-        reporter.log(where | {"split": "validation", **validation})
-        reporter.say(
-            f"{self._stage.name} epoch {epoch}: {text}validation {validation['accuracy']:.4f} "
-            f"(nll {validation['nll']:.4f}){' *' if improved else ''}"
-        )
-        return improved, validation
-
-    def _position(self, epoch: int) -> dict[str, Any]:
-        """What every record of an epoch begins with.
-
-        `seconds` is the clock: from the first touch of the data, without compilation, validation
-        and checkpoints. A continued run has prepared its data once.
-        """
-        progress = self._progress
-        trained = sum(stage["seconds"] for stage in progress.finished) + progress.seconds
-        return {
-            "step": progress.total_steps,
-            "epoch": epoch,
-            "seconds": round(self._context.meter.prepare_seconds + trained, 3),
-            "stage": self._stage.name,
-        }
-
-    def _keep_if_best(self, epoch: int, validation: dict[str, Any]) -> bool:
-        """Notes score and weights if nothing so far was better.
-
-        Raises:
-          UserError, NonFiniteError: the score is no number.
-        """
-        progress = self._progress
-        if not np.isfinite(validation["nll"]):
-            part = self._stage.parts[-1] if self._stage.kind == "part" else "mixture"
-            what = f"the validation NLL of {part} is {validation['nll']}"
-            raise self._broken(f"after epoch {epoch}", Fault(part, what))
-        score = [-validation["nll"]]
-        if self._context.config.train.monitor == "accuracy":
-            score.insert(0, validation["accuracy"])  # the NLL decides between equals
-        improved = progress.best_score is None or score > progress.best_score
-        if improved:
-            progress.best_score, progress.best_epoch = score, epoch
-            self._best.keep()
-        return improved
-
-    def _check_health(self, epoch: int, validation: dict[str, Any]) -> None:
-        """Warns of what is newly wrong with the mixture, or stops for it.
-
-        Raises:
-          UserError: something is, and `--on_unhealthy=stop` was asked for.
-        """
-        seen = self._validation.symptoms(epoch, validation, last=self._is_over())
-        if seen is None:
-            return
-        progress, where = self._progress, f"{self._stage.name} epoch {epoch}"
-        stops = self._context.config.runtime.on_unhealthy == "stop"
-        for symptom in seen:
-            if symptom.key in progress.symptoms:
-                continue
-            entry = progress.note(
-                self._stage.name, epoch, symptom.condition, symptom.expert, str(symptom)
-            )
-            self._context.reporter.log(
-                {"event": "unhealthy", "step": progress.total_steps, **entry, "stops": stops}
-            )
-            if not stops:
-                self._context.reporter.say(f"warning: {where}: {symptom}")
-        progress.symptoms = [symptom.key for symptom in seen]
-        if seen and stops:
+        trouble = self._judge.look_for_symptoms(epoch, validation, last=self._is_over())
+        if trouble:
             self.save()
             raise UserError(
-                f"{where}: {' '.join(map(str, seen))} Stopped and saved for --on_unhealthy=stop; "
+                f"{trouble} Stopped and saved for --on_unhealthy=stop; "
                 "the same command with --on_unhealthy=warn goes on."
             )
+        return improved
 
     # --- saving ---------------------------------------------------------------------------------
 
@@ -500,7 +364,7 @@ class StageRun:
         for part, optimizer in self._optimizers.items():
             if not all_finite(optimizer.variables):
                 fault = Fault(part, f"the weights of {part} are not finite")
-                raise self._broken(f"step {progress.step}", fault)
+                raise self._faults.error(f"step {progress.step}", fault)
         # A stage's end adds no step: the number of the next one's start must still be a new one.
         number = progress.total_steps + progress.stage
         if self._context.team.is_chief:

@@ -12,7 +12,7 @@ from toy import toy_config
 
 from moe import run
 from moe.errors import UserError
-from moe.train import stage_run
+from moe.train import faults, stage_run
 from moe.train.checkpoint import CheckpointStore
 
 # Eight steps an epoch, two epochs.
@@ -118,7 +118,7 @@ def test_it_is_skipped_and_counted_also_by_a_run_that_is_continued(toy, tmp_path
 
 
 def test_skipping_everything_leads_nowhere(toy, monkeypatch, tmp_path, poison):
-    monkeypatch.setattr(stage_run, "_MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(faults, "_MOST_IN_A_ROW", 3)
     poison(7, times=1)
     config = toy_config(tmp_path, "baseline", on_nonfinite="skip", batch_size=215, steps=5)
     with pytest.raises(UserError, match=r"step 3: the gradient .*, as in 2 steps before; lower"):
