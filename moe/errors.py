@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""Of a terminal, as Keras puts them into its messages."""
 
 
 class UserError(Exception):
@@ -15,14 +19,15 @@ class UserError(Exception):
 
 def reason(error: BaseException) -> str:
     """Type and words of somebody else's error in one line; alone, it may say a page, or nothing."""
-    said = " ".join(str(error).split())
+    said = " ".join(_COLOURS.sub("", str(error)).split())
     kind = type(error).__name__
     return f"{kind}: {said:.300}" if said else kind
 
 
 def first_line(error: BaseException) -> str:
     """Its words up to a line's end, of errors that go on with where they come from."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    said = _COLOURS.sub("", str(error)).strip()
+    return said.partition("\n")[0] or type(error).__name__
 
 
 def warn(message: str) -> None:

@@ -9,6 +9,7 @@ from moe.errors import first_line, reason
     ("error", "whole", "first"),
     [
         (ValueError("\n wrong\n\tshape "), "ValueError: wrong shape", "wrong"),
+        (TypeError("a \x1b[1mlayer\x1b[0m"), "TypeError: a layer", "a layer"),
         (KeyError(), "KeyError", "KeyError"),
         (OSError("x" * 900), f"OSError: {'x' * 300}", "x" * 900),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.present import Grid, answers, differences, outcome
+from moe.compare.present import Grid, answers, differences, of_machines, of_seeds, outcome
 from moe.compare.record import Record
 from moe.compare.summary import family, means
 
@@ -44,7 +44,9 @@ def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
     }
     found = family([(WHOLE, name) for name in ordered if name != WHOLE], ordered)
     summary = {"arms": {name: means(rows) for name, rows in ordered.items()}}
-    return Ablation(_said(found), [answers(summary), differences("What the parts bring", found)])
+    devices = sorted({row["device"] for rows in ordered.values() for row in rows})
+    said = [*_said(found), *of_seeds(found), *of_machines({"devices": devices})]
+    return Ablation(said, [answers(summary), differences("What the parts bring", found)])
 
 
 def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -273,7 +273,16 @@ def _caveats(summary: Summary) -> list[str]:
             f"The blend of {', '.join(plain)} was best at its even start: its answer is a plain "
             "average of baseline and expert, the combiners learned nothing of use."
         )
-    compared = [*summary["controls"], *summary["mixtures"]]
+    said += of_seeds([*summary["controls"], *summary["mixtures"]])
+    said += of_machines({key: summary[key] for key in ("precisions", "devices")})
+    if summary["note"]:
+        said.append(summary["note"])
+    return said
+
+
+def of_seeds(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What comparisons of few seeds leave open."""
+    said = []
     if any(len(c["seeds"]) == 1 for c in compared):
         said.append(
             "Where there is one seed, an interval is over test examples only: another seed may "
@@ -281,12 +290,16 @@ def _caveats(summary: Summary) -> list[str]:
         )
     if any(1 < len(c["seeds"]) < 5 for c in compared):
         said.append("Fewer than five seeds: how far seeds differ is itself known only roughly.")
-    for key in ("precisions", "devices"):
-        if len(summary[key]) > 1:
-            said.append(f"Rows are of several {key}: {'; '.join(summary[key])}.")
-    if summary["note"]:
-        said.append(summary["note"])
     return said
+
+
+def of_machines(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """Says where rows are not of one kind: their different devices, say, by `devices`."""
+    return [
+        f"Rows are of several {key}: {'; '.join(values)}."
+        for key, values in found.items()
+        if len(values) > 1
+    ]
 
 
 HOW = (

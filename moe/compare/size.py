@@ -69,7 +69,7 @@ def check_whitened(wide: Mapping[str, str], input_shape: tuple[int, ...], num_cl
       wide: as `wide_backbones` finds them.
 
     Raises:
-      UserError: one has more first filters than there are directions.
+      UserError: one cannot, see `Whitening`.
     """
     for name, backbone in wide.items():
         try:

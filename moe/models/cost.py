@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from moe.models.mixture import MixtureOfExperts
 from moe.models.starts import leaves
@@ -42,6 +41,7 @@ def training_macs(model: keras.Model, inputs_learn: bool = False) -> int:
     return total
 
 
+_COUNTED = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 _ALWAYS_RUN = ("trunk", "gate", "baseline")
 
 
@@ -145,14 +145,8 @@ def uncounted_layers(model: keras.Model) -> list[str]:
 
 
 def macs_of_layer(layer: keras.layers.Layer) -> int:
-    """MACs of one layer for one example; 0 for element-wise ones."""
-    if isinstance(layer, keras.layers.Dense):
-        positions = math.prod(layer.output.shape[1:-1])
-        return positions * int(np.prod(layer.kernel.shape))
-    if isinstance(layer, keras.layers.Conv2D):
-        height, width = layer.output.shape[1:3]
-        return height * width * int(np.prod(layer.kernel.shape))
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        height, width = layer.output.shape[1:3]
-        return height * width * int(np.prod(layer.kernel.shape))
-    return 0
+    """MACs of one layer for one example; 0 for element-wise ones, and for images of any size."""
+    if not isinstance(layer, _COUNTED):
+        return 0
+    positions = layer.output.shape[1:-1]
+    return 0 if None in positions else math.prod(positions) * math.prod(layer.kernel.shape)

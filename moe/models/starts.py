@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Iterable, Iterator
 
 import keras
@@ -12,7 +14,10 @@ from moe.errors import UserError
 _EPSILON = 5e-4
 """Added to eigenvalues, so that directions without variance are not blown up."""
 _IMAGES = 5_000
-_CHUNK = 250
+_FROZEN_HERE: weakref.WeakSet[keras.layers.Layer] = weakref.WeakSet()
+"""What whitens already may be put into another mixture, where it is fitted again."""
+_CHUNK = 240_000
+"""Patches at a time."""
 
 
 def leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
@@ -53,7 +58,7 @@ def keeping_size(model: keras.Model) -> list[keras.layers.Conv2D]:
 
 
 def _is_learning_convolution(layer: keras.layers.Layer | None) -> bool:
-    """Whether its filters are not frozen, as pretrained ones are."""
+    """Whether it is a convolution, and its filters are not frozen as pretrained ones are."""
     is_convolution = isinstance(layer, keras.layers.Conv2D)
     return is_convolution and layer.trainable and layer.kernel.trainable
 
@@ -75,9 +80,11 @@ def whitening_filters(images: np.ndarray, height: int, width: int) -> np.ndarray
     depth = images.shape[-1]
     size = height * width * depth
     moments, count = np.zeros((size, size)), 0
-    for start in range(0, len(images), _CHUNK):
+    windows_each = (images.shape[1] - height + 1) * (images.shape[2] - width + 1)
+    step = max(1, _CHUNK // windows_each)
+    for start in range(0, len(images), step):
         windows = np.lib.stride_tricks.sliding_window_view(
-            images[start : start + _CHUNK], (height, width), axis=(1, 2)
+            images[start : start + step], (height, width), axis=(1, 2)
         )  # [N, H', W', D, height, width]
         patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size).astype(np.float32)
         moments += patches.T @ patches
@@ -99,12 +106,14 @@ class Whitening:
 
     Raises:
       UserError: none of them begins with one, or one has more filters than there are directions,
-        has them in groups, or takes patches that are larger than the image.
+        has them in groups, or takes patches with gaps.
     """
 
     def __init__(self, networks: Iterable[keras.Model]) -> None:
-        firsts = (_first_layer(network) for network in networks)
-        self._layers = [layer for layer in firsts if _is_learning_convolution(layer)]
+        firsts = [_first(network) for network in networks]
+        self._layers = [
+            first for first in firsts if first in _FROZEN_HERE or _is_learning_convolution(first)
+        ]
         if not self._layers:
             raise UserError("--whiten: none of the networks begins with a convolution that learns.")
         for layer in self._layers:
@@ -114,11 +123,10 @@ class Whitening:
                     f"--whiten: a first convolution has {layer.groups} groups of channels, and "
                     "patches are whitened with all of them."
                 )
-            images = layer.input.shape[1:3]
-            if any(p > (s or p) for p, s in zip((height, width), images, strict=True)):
+            if max(layer.dilation_rate) > 1:
                 raise UserError(
-                    f"--whiten: a first convolution takes patches of {height} x {width}, and "
-                    f"images have {' x '.join(map(str, images))}."
+                    "--whiten: a first convolution is dilated, and patches are whitened pixel by "
+                    "pixel."
                 )
             most = 2 * height * width * channels
             if filters > most:
@@ -127,15 +135,25 @@ class Whitening:
                     f"{height} x {width} x {channels} give no more than {most}."
                 )
             layer.kernel.trainable = False
+            _FROZEN_HERE.add(layer)
 
     def fit(self, images: np.ndarray) -> None:
         """Takes the filters from standardised training images, `<float32>[N, H, W, D]`.
 
         A layer with fewer filters than there are directions has those of the highest variance.
+
+        Raises:
+          UserError: patches are larger than the images.
         """
+        filters_of = functools.cache(functools.partial(whitening_filters, images))
         for layer in self._layers:
             height, width, _, filters = layer.kernel.shape
-            both = whitening_filters(images, height, width)
+            if height > images.shape[1] or width > images.shape[2]:
+                raise UserError(
+                    f"--whiten: a first convolution takes patches of {height} x {width}, and "
+                    f"images have {images.shape[1]} x {images.shape[2]}."
+                )
+            both = filters_of(height, width)
             half, directions = -(-filters // 2), both.shape[-1] // 2
             chosen = [*range(half), *range(directions, directions + filters - half)]
             layer.kernel.assign(both[..., chosen])
@@ -150,6 +168,11 @@ def sample(features: np.ndarray) -> np.ndarray:
     return features[np.linspace(0, len(features) - 1, _IMAGES).astype(int)]
 
 
-def _first_layer(model: keras.Model) -> keras.layers.Layer | None:
-    layers = (x for x in leaves(model) if not isinstance(x, keras.layers.InputLayer))
-    return next(layers, None)
+def _first(model: keras.Model) -> keras.Operation | None:
+    """What an image meets first in a network: a layer, or an operation that is none."""
+    # In the order in which they run. A network with a `call` of its own tells its layers alone.
+    steps = getattr(model, "operations", None) or getattr(model, "layers", ())
+    for step in steps:
+        if not isinstance(step, keras.layers.InputLayer):
+            return _first(step) if getattr(step, "layers", None) else step
+    return None

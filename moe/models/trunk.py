@@ -13,6 +13,7 @@ from moe.models.starts import leaves
 def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
     """The layers of `model` up to its kernel number `count + 1`, with its inputs.
 
+    A kernel is a weight that has the word in its name.
     What follows kernel number `count` without one of its own (pooling, normalisation, activation)
     belongs to the trunk.
 
@@ -45,18 +46,21 @@ def branch_of(
     rest = layers[_cut(layers, count, name) :]
     again = [_anew(layer, name) for layer in rest]
     inputs = x = keras.Input(input_shape, dtype=keras.config.dtype_policy().compute_dtype)
+    misfit = (
+        f"--trunk={count}: what backbone {name} has behind its kernel number {count} does not fit "
+        f"a trunk's answers of shape {list(input_shape)}"
+    )
     try:
         for layer, other in zip(rest, again, strict=True):
             x = other(x)
-            _keep_frozen(layer, other, name)
-        fits = x.shape == model.output_shape
-    except ValueError:  # a window that is larger than the image, say
-        fits = False
-    if not fits:
-        raise UserError(
-            f"--trunk={count}: what backbone {name} has behind its kernel number {count} does not "
-            f"fit a trunk's answers of shape {list(input_shape)}."
-        )
+            for mine, theirs in zip(leaves(layer), leaves(other), strict=True):
+                _keep_frozen(mine, theirs, name)
+    except UserError:
+        raise
+    except Exception as error:  # a layer of the user's own may raise anything
+        raise UserError(f"{misfit}: {reason(error)}") from error
+    if x.shape != model.output_shape:
+        raise UserError(f"{misfit}.")
     return keras.Model(inputs, x)
 
 
@@ -72,16 +76,15 @@ def _anew(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
 
 
 def _keep_frozen(layer: keras.layers.Layer, other: keras.layers.Layer, name: str) -> None:
-    """Gives a layer that was made anew the weights of one that does not learn.
+    """Gives a layer that was made anew, and holds no others, the weights of one that is frozen.
 
     Raises:
       UserError: the layer learns, but not with all of its weights: which of them are to stay?
     """
     if not layer.trainable_weights:
         other.set_weights(layer.get_weights())
-        for inner in leaves(other):
-            if isinstance(inner, keras.layers.Normalization):  # computes with a copy of its weights
-                inner.finalize_state()
+        if isinstance(other, keras.layers.Normalization):  # computes with a copy of its weights
+            other.finalize_state()
         return
     for mine, theirs in zip(layer.weights, other.weights, strict=True):
         # Statistics that move do not learn either; they are vectors, and begin anew.

@@ -10,8 +10,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from moe.config.choices import PART_MODES
 from moe.files import read_json, read_json_lines
-from moe.report.clock_figure import accuracy_by_clock
+from moe.report.clock_figure import accuracy_by_clock, described
 from moe.report.drawing import Picture
 from moe.report.markdown import table
 
@@ -21,7 +22,8 @@ _HEAD = """\
 ## By the clock
 
 Validation accuracy after every epoch of a run's last stage, by the minutes since the first touch of
-the data, see [recipes.md](recipes.md#the-clock).
+the data, see [recipes.md](recipes.md#the-clock). The points look at each validation image once;
+the star is the test split at the end, under the views of `--tta`.
 """
 
 
@@ -30,8 +32,13 @@ def load_logs(folder: pathlib.Path) -> dict[str, Log]:
     return {path.stem: read_json_lines(path) for path in sorted((folder / "clock").glob("*.jsonl"))}
 
 
-def clock_section(logs: Mapping[str, Log]) -> str:
-    """A table a run, and its figure."""
+def clock_section(logs: Mapping[str, Log], runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table a run, and its figure.
+
+    Args:
+      logs: `metrics.jsonl` of the runs, by name.
+      runs: `results.json`, likewise.
+    """
     blocks = [_HEAD]
     for name, log in logs.items():
         judged = [record for record in log if record.get("split") == "validation"]
@@ -44,7 +51,7 @@ def clock_section(logs: Mapping[str, Log]) -> str:
         blocks += [
             f"**{name}**\n",
             table(header, rows),
-            f"![{name} by the clock](clock/{name}.png)\n",
+            f"![{described(judged, runs[name])}](clock/{name}.png)\n",
         ]
     return "\n".join(blocks)
 
@@ -53,8 +60,8 @@ def clock_pictures(folder: pathlib.Path) -> Iterator[tuple[str, Picture]]:
     """Name and figure of every run that has a log."""
     for name, log in load_logs(folder).items():
         results = read_json(folder / f"{name}.json")
-        # The figure asks whether anything was routed, which here only `routing` tells.
-        evaluation = results | {"routings": {results["routing"]: results["test"]}}
+        alone = results["mode"] in PART_MODES  # one network, which routes nothing
+        evaluation = results | {"routings": {} if alone else {results["routing"]: results["test"]}}
         picture = accuracy_by_clock(evaluation, results, log)
         if picture is not None:
             yield name, picture

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import pathlib
 import re
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,8 @@ _AGREEMENT = "group_normalized_mutual_information"
 _MACS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
 _TIME = ((60, "min"), (1, "s"))
 Results = Mapping[str, Any]
+_EACH_RUN = ("--seed=", "--workdir=")
+"""What the commands of one experiment's runs differ in."""
 
 _INTRODUCTION = """\
 # Results
@@ -92,7 +95,8 @@ def whole_page(folder: pathlib.Path) -> str:
     blocks = [results_page(load_results(folder))]
     logs = load_logs(folder)
     if logs:
-        blocks.append(clock_section(logs))
+        runs = {name: read_json(folder / f"{name}.json") for name in logs}
+        blocks.append(clock_section(logs, runs))
     comparisons = load_comparisons(folder)
     if any(comparisons.values()):
         blocks.append(comparisons_section(comparisons))
@@ -335,10 +339,11 @@ def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
 
 
 def _by_origin(runs: Sequence[Results]) -> list[list[Results]]:
-    """Runs of one name, those of one machine, software and revision together."""
-    found: dict[str, list[Results]] = {}
+    """Runs of one name, those of one command, machine, software and revision together."""
+    found: dict[tuple[str, ...], list[Results]] = {}
     for run in runs:
-        found.setdefault(made_with(run), []).append(run)
+        what = [flag for flag in shlex.split(run["command"]) if not flag.startswith(_EACH_RUN)]
+        found.setdefault((made_with(run), *what), []).append(run)
     return list(found.values())
 
 

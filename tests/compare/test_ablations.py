@@ -29,7 +29,15 @@ def test_the_whole_recipe_stands_against_each_part_left_out():
     assert said == [
         "Worse than the whole recipe: no-trick.",
         "Not told apart from the whole recipe by these seeds and examples: no-habit.",
+        "Fewer than five seeds: how far seeds differ is itself known only roughly.",
     ]
+
+
+def test_rows_of_several_devices_are_told():
+    other = [row | {"device": "another"} for row in RECIPES["no-trick"]]
+    said, _ = ablation(RECIPES | {"no-trick": other})
+    assert said[-1].startswith("Rows are of several devices: ")
+    assert "another" in said[-1]
 
 
 def test_without_the_whole_recipe_there_is_nothing_to_compare_with():

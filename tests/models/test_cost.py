@@ -121,3 +121,11 @@ def test_a_frozen_network_costs_no_training():
     whole = mixture(baseline=False, blends=False)
     whole.expert_0.trainable = False
     assert cost.stage_macs(whole, "part", ["expert_0"], 1) == 0
+
+
+def test_layers_that_take_images_of_any_size_are_named_as_uncounted():
+    layer = keras.layers.Conv2D(4, 3, name="any_size")
+    body = keras.Sequential([keras.Input((None, None, 3)), layer])
+    whole = network((8, 8, 3), body, keras.layers.GlobalAveragePooling2D())
+    assert cost.macs(whole) == 0
+    assert cost.uncounted_layers(whole) == ["any_size"]

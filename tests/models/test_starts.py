@@ -72,7 +72,7 @@ def test_directions_come_by_falling_variance_whatever_the_chunks(monkeypatch):
     sizes = np.linalg.norm(filters.reshape(12, 12), axis=0)  # 1 / root of the variance
     assert (np.diff(sizes) >= 0).all()
     assert sizes[-1] > 2 * sizes[0]
-    monkeypatch.setattr(starts, "_CHUNK", 7)
+    monkeypatch.setattr(starts, "_CHUNK", 7 * 12 * 12)
     again = starts.whitening_filters(images, 2, 2)[..., :12]
     # The sign of a direction is of no account: both are there.
     np.testing.assert_allclose(abs(again), abs(filters), rtol=1e-3, atol=1e-4)
@@ -168,12 +168,35 @@ def test_the_sample_is_from_all_over_the_split():
     ("shape", "options", "message"),
     [
         ((8, 8, 4), {"size": 2, "groups": 2}, r"has 2 groups of channels"),
+        ((8, 8, 3), {"size": 2, "dilation_rate": 2}, r"is dilated"),
         ((8, 6, 3), {"size": 7, "padding": "same"}, r"patches of 7 x 7, and images have 8 x 6"),
     ],
 )
 def test_convolutions_that_cannot_whiten_are_refused(shape, options, message):
     with pytest.raises(UserError, match=f"--whiten: a first convolution .*{message}"):
-        starts.Whitening([convolution(shape, 4, **options)])
+        starts.Whitening([convolution(shape, 4, **options)]).fit(np.zeros((2, *shape), np.float32))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    "operation", [lambda x: x * 0.1, lambda x: keras.ops.concatenate([x, -x]), lambda x: x[..., :1]]
+)
+def test_a_convolution_that_does_not_see_the_image_itself_is_no_first_one(operation, nested):
+    inputs = keras.Input((8, 8, 3))
+    network = keras.Model(inputs, keras.layers.Conv2D(4, 2)(operation(inputs)))
+    if nested:
+        network = keras.Sequential([keras.Input((8, 8, 3)), network])
+    with pytest.raises(UserError, match="none of the networks begins with a convolution that le"):
+        starts.Whitening([network])
+
+
+def test_what_whitens_already_is_fitted_again_in_another_mixture():
+    model = convolution((8, 8, 3), 4, 2)
+    draws = (RNG.normal(scale=scale, size=(9, 8, 8, 3)).astype(np.float32) for scale in (1, 5))
+    for images in draws:
+        starts.Whitening([model]).fit(images)
+        answers = model(images).numpy().reshape(-1, 4)[:, :2]
+        np.testing.assert_allclose(answers.T @ answers / len(answers), np.eye(2), atol=0.02)
 
 
 def freeze(layer):

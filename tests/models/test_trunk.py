@@ -186,6 +186,42 @@ def test_a_layer_without_anything_to_learn_stays_as_it_is():
     np.testing.assert_array_equal(branch.layers[2].mean, adapted.mean)
 
 
+@pytest.mark.parametrize("functional", [False, True])
+def test_what_is_frozen_within_a_network_stays_as_it_is(functional):
+    normalised = keras.layers.BatchNormalization(trainable=False)
+    adapted = keras.layers.Normalization()
+    adapted.adapt(RNG.normal(5, 3, size=(50, 4)))
+    learns = keras.layers.BatchNormalization()
+    body = chain(keras.layers.Dense(4), adapted, normalised, learns)
+    for layer in (normalised, learns):
+        layer.set_weights(list(np.outer([2, 1, 5, 9], np.ones(4))))
+    if functional:
+        body = keras.Model(body.inputs[0], body.outputs[0])
+    whole = chain(keras.layers.Dense(3), body, keras.layers.Dense(L))
+    branch = branch_of(whole, 1, "brought", (3,))
+    _, mean, frozen, free = branch.layers[1].layers[-4:]
+    np.testing.assert_array_equal(mean.mean, adapted.mean)
+    for mine, theirs in zip(frozen.weights, normalised.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(free.moving_mean, [0] * 4)  # learns: begins anew
+    x = RNG.normal(size=(6, 4)).astype(np.float32)
+    np.testing.assert_allclose(frozen(mean(x)), normalised(adapted(x)), atol=1e-6)
+
+
+class Particular(keras.layers.Layer):
+    """Raises what it likes."""
+
+    def call(self, x):
+        assert len(x.shape) == 2, "rows\nonly"
+        return x
+
+
+def test_what_a_layer_of_the_users_own_raises_is_one_line():
+    whole = chain(keras.layers.Dense(3), keras.layers.Dense(3), Particular(), keras.layers.Dense(L))
+    with pytest.raises(UserError, match=r"a trunk's answers of shape \[2, 3\]: Asser.*Partic"):
+        branch_of(whole, 1, "brought", (2, 3))
+
+
 def freeze_kernel(layer):
     layer.kernel.trainable = False
 

@@ -61,6 +61,15 @@ def test_seeds_of_another_machine_or_revision_have_a_line_of_their_own(tmp_path)
     assert page.count("- best epochs on validation") == 1
 
 
+def test_seeds_of_other_flags_have_a_line_of_their_own(tmp_path):
+    for seed, flags in enumerate(["", " --nowhiten"]):
+        run = _run(seed, 0.5) | {"command": f"train.py{flags} --seed={seed} --workdir=runs/{seed}"}
+        (tmp_path / f"toy-seed{seed}.json").write_text(json.dumps(run))
+    page = whole_page(tmp_path)
+    assert "- **toy**, seed 0: `train.py --seed=0 " in page
+    assert "- **toy**, seed 1: `train.py --nowhiten --seed=1 " in page
+
+
 def test_a_log_is_a_table_and_a_figure_of_the_last_stage_by_the_clock(tmp_path):
     (tmp_path / "toy-seed0.json").write_text(json.dumps(_run(0, 0.5)))
     (tmp_path / "clock").mkdir()
@@ -76,10 +85,21 @@ def test_a_log_is_a_table_and_a_figure_of_the_last_stage_by_the_clock(tmp_path):
     page = whole_page(tmp_path)
     assert "| joint, epoch | 1 | 2 |" in page
     assert "| minutes | 1.5 | 2.5 |\n| accuracy | 50.0 | 75.0 |" in page
+    assert "![Validation accuracy by training time: 75.0% on validation after" in page
     assert "](clock/toy-seed0.png)" in page
     ((name, picture),) = clock_pictures(tmp_path)
     assert name == "toy-seed0"
     assert "75.0% on validation after 150.0 seconds" in picture.alt
+    assert "soft routing" in picture.figure.get_suptitle()
+
+
+def test_the_clock_of_a_network_by_itself_names_no_routing(tmp_path):
+    (tmp_path / "toy-seed0.json").write_text(json.dumps(_run(0, 0.5) | {"mode": "baseline"}))
+    (tmp_path / "clock").mkdir()
+    record = {"stage": "baseline", "epoch": 1, "split": "validation", "seconds": 3, "accuracy": 0.9}
+    (tmp_path / "clock" / "toy-seed0.jsonl").write_text(json.dumps(record))
+    ((_, picture),) = clock_pictures(tmp_path)
+    assert "routing" not in picture.figure.get_suptitle()
 
 
 def test_every_published_log_is_that_of_a_published_run_and_drawn():
