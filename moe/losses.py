@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from moe.replicas import sum_over_replicas
 from moe.routing import asks_somebody, expert_counts, route_hard, slots_by_expert
 from moe.types import IMPOSSIBLE, MixtureOutput, Routing
 
@@ -173,8 +174,7 @@ def statistic_losses(
         of_experts = {name: v * weight[:, tf.newaxis] for name, v in of_experts.items()}
     sums = {name: tf.reduce_sum(values, axis=0) for name, values in of_experts.items()}
     sums["counts"] = expert_counts(route_hard(gate_log_probs), gate_log_probs.shape[1])
-    replica = tf.distribute.get_replica_context()
-    sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, sums)
+    sums = sum_over_replicas(sums)
     balance = load_balancing_loss(sums.pop("counts"), sums["importance_loss"])
     variations = {name: variation_loss(amounts) for name, amounts in sums.items()}
     return {"balance_loss": balance} | variations

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = [
     [
         *("moe", "moe.errors", "moe.files", "moe.memory", "moe.quiet", "moe.randomness"),
-        *("moe.backbone_names", "moe.sweep_axes"),
+        *("moe.backbone_names", "moe.replicas", "moe.sweep_axes"),
         *("moe.typed", "moe.types"),
     ],
     [

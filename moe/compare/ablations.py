@@ -44,8 +44,9 @@ def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
     }
     found = family([(WHOLE, name) for name in ordered if name != WHOLE], ordered)
     summary = {"arms": {name: means(rows) for name, rows in ordered.items()}}
-    devices = sorted({row["device"] for rows in ordered.values() for row in rows})
-    said = [*_said(found), *of_seeds(found), *of_machines({"devices": devices})]
+    every = [row for rows in ordered.values() for row in rows]
+    machines = {key: sorted({row[key[:-1]] for row in every}) for key in ("precisions", "devices")}
+    said = [*_said(found), *of_seeds(found), *of_machines(machines)]
     return Ablation(said, [answers(summary), differences("What the parts bring", found)])
 
 

@@ -138,15 +138,22 @@ def uncounted_layers(model: keras.Model) -> list[str]:
     return [
         layer.name
         for layer in leaves(model)
-        if any(len(w.shape) > 1 for w in layer.trainable_weights)
+        if (isinstance(layer, _COUNTED) or any(len(w.shape) > 1 for w in layer.trainable_weights))
         and not isinstance(layer, known)
         and not macs_of_layer(layer)
     ]
 
 
 def macs_of_layer(layer: keras.layers.Layer) -> int:
-    """MACs of one layer for one example; 0 for element-wise ones, and for images of any size."""
+    """MACs of one layer for one example; 0 for element-wise ones.
+
+    Also 0 where it is not known how often the kernel is used: for images of any size, and in a
+    network with a `call` of its own.
+    """
     if not isinstance(layer, _COUNTED):
         return 0
-    positions = layer.output.shape[1:-1]
+    try:
+        positions = layer.output.shape[1:-1]
+    except AttributeError:
+        return 0
     return 0 if None in positions else math.prod(positions) * math.prod(layer.kernel.shape)

@@ -170,8 +170,10 @@ def sample(features: np.ndarray) -> np.ndarray:
 
 def _first(model: keras.Model) -> keras.Operation | None:
     """What an image meets first in a network: a layer, or an operation that is none."""
-    # In the order in which they run. A network with a `call` of its own tells its layers alone.
-    steps = getattr(model, "operations", None) or getattr(model, "layers", ())
+    if isinstance(model, keras.Sequential):
+        steps = model.layers
+    else:  # those of a network with a `call` of its own are not known
+        steps = getattr(model, "operations", ())
     for step in steps:
         if not isinstance(step, keras.layers.InputLayer):
             return _first(step) if getattr(step, "layers", None) else step

@@ -53,8 +53,7 @@ def branch_of(
     try:
         for layer, other in zip(rest, again, strict=True):
             x = other(x)
-            for mine, theirs in zip(leaves(layer), leaves(other), strict=True):
-                _keep_frozen(mine, theirs, name)
+            _keep_frozen(layer, other, name)
     except UserError:
         raise
     except Exception as error:  # a layer of the user's own may raise anything
@@ -76,23 +75,36 @@ def _anew(layer: keras.layers.Layer, name: str) -> keras.layers.Layer:
 
 
 def _keep_frozen(layer: keras.layers.Layer, other: keras.layers.Layer, name: str) -> None:
-    """Gives a layer that was made anew, and holds no others, the weights of one that is frozen.
+    """Gives a layer that was made anew what of the first one is frozen, layers within included.
 
     Raises:
-      UserError: the layer learns, but not with all of its weights: which of them are to stay?
+      UserError: one learns, but not with all weights of its own: which of them are to stay?
     """
     if not layer.trainable_weights:
         other.set_weights(layer.get_weights())
-        if isinstance(other, keras.layers.Normalization):  # computes with a copy of its weights
-            other.finalize_state()
+        if other.trainable_weights:  # frozen after it was made, which no configuration tells
+            other.trainable = False
+        for inner in leaves(other):
+            if isinstance(inner, keras.layers.Normalization):  # computes with a copy of its weights
+                inner.finalize_state()
         return
+    children = _children(layer)
+    for mine, theirs in zip(children, _children(other), strict=True):
+        _keep_frozen(mine, theirs, name)
+    within = {id(weight) for child in children for weight in child.weights}
     for mine, theirs in zip(layer.weights, other.weights, strict=True):
         # Statistics that move do not learn either; they are vectors, and begin anew.
-        if not mine.trainable and (theirs.trainable or len(mine.shape) > 1):
+        stays = not mine.trainable and (theirs.trainable or len(mine.shape) > 1)
+        if stays and id(mine) not in within:
             raise UserError(
                 f"--trunk: layer {layer.name} of backbone {name} is frozen in part ({mine.name}), "
                 "which a branch of its own cannot begin with; freeze the layer, or nothing of it."
             )
+
+
+def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that it holds itself: those of a network, or attributes."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def _chain(model: keras.Model, name: str) -> list[keras.layers.Layer]:

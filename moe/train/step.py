@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from moe import randomness
+from moe.replicas import sum_over_replicas
 from moe.train.averaging import NoAverage
 from moe.train.guard import FINE, find_fault
 from moe.train.loss_scale import LossScale
@@ -56,7 +57,6 @@ def make_train_step(
     """
     variables = {part: list(optimizer.variables) for part, optimizer in optimizers.items()}
     average = average or NoAverage()
-    sum_up = tf.distribute.ReduceOp.SUM
     replicas = strategy.num_replicas_in_sync
 
     def gradients_of(batch: Batch, step_key: tf.Tensor, stretch: tf.Tensor | int):
@@ -75,20 +75,19 @@ def make_train_step(
         gradients_of = _in_slices(gradients_of, accumulate)
 
     def on_replica(batch: Batch, step: tf.Tensor):
-        replica = tf.distribute.get_replica_context()
-        number = replica.replica_id_in_sync_group
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
         step_key = randomness.fold(tf.constant(key, tf.int32), step)
         own_key = randomness.fold(step_key, number)
         for n, state in enumerate(seed_states):
             state.assign(tf.cast(randomness.fold(own_key, -1 - n), state.dtype))
         before = [tf.identity(statistic.read_value()) for statistic in statistics]
         gradients, sums, loads = gradients_of(batch, step_key, number)
-        gradients, sums = replica.all_reduce(sum_up, (gradients, sums))
+        gradients, sums = sum_over_replicas((gradients, sums))
         gradients = loss_scale.unscale(gradients)
         fault = loss_scale.judge(find_fault(sums, gradients))
         for statistic, value in zip(statistics, before, strict=True):
             statistic.assign(tf.where(fault == FINE, statistic.read_value(), value))
-        return gradients, tf.concat([sums, fault[tf.newaxis]], 0), replica.all_reduce(sum_up, loads)
+        return gradients, tf.concat([sums, fault[tf.newaxis]], 0), sum_over_replicas(loads)
 
     def step_fn(batch: Batch, step: tf.Tensor) -> tf.Tensor:
         gradients, columns, loads = strategy.run(on_replica, args=(batch, step))

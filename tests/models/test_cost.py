@@ -123,9 +123,22 @@ def test_a_frozen_network_costs_no_training():
     assert cost.stage_macs(whole, "part", ["expert_0"], 1) == 0
 
 
-def test_layers_that_take_images_of_any_size_are_named_as_uncounted():
-    layer = keras.layers.Conv2D(4, 3, name="any_size")
+@pytest.mark.parametrize("trainable", [True, False])
+def test_layers_that_take_images_of_any_size_are_named_as_uncounted(trainable):
+    layer = keras.layers.Conv2D(4, 3, name="any_size", trainable=trainable)
     body = keras.Sequential([keras.Input((None, None, 3)), layer])
     whole = network((8, 8, 3), body, keras.layers.GlobalAveragePooling2D())
     assert cost.macs(whole) == 0
     assert cost.uncounted_layers(whole) == ["any_size"]
+
+
+def test_layers_of_a_network_with_a_call_of_its_own_are_named_as_uncounted():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.layers.Dense(4, name="inner")
+
+        def call(self, x):
+            return self.inner(x)
+
+    assert cost.uncounted_layers(network((5,), Own())) == ["inner"]

@@ -208,6 +208,35 @@ def test_what_is_frozen_within_a_network_stays_as_it_is(functional):
     np.testing.assert_allclose(frozen(mean(x)), normalised(adapted(x)), atol=1e-6)
 
 
+class Block(keras.layers.Layer):
+    """Layers as attributes: the first learns, the second is frozen after it was made."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.first, self.second = keras.layers.Dense(3), keras.layers.Dense(3, use_bias=False)
+        self.normalised = keras.layers.BatchNormalization(trainable=False)
+
+    def build(self, shape):
+        for layer in (self.first, self.second, self.normalised):
+            layer.build(shape)
+
+    def call(self, x):
+        return self.normalised(self.second(self.first(x)))
+
+
+def test_what_is_frozen_within_a_layer_stays_as_it_is():
+    block = Block()
+    whole = chain(keras.layers.Dense(3), block, keras.layers.Dense(3), keras.layers.Dense(L))
+    block.normalised.set_weights(list(np.outer([2, 1, 5, 9], np.ones(3))))
+    block.second.kernel.trainable = False
+    other = branch_of(whole, 1, "brought", (3,)).layers[1]
+    assert [v.name for v in other.trainable_variables] == ["kernel", "bias"]
+    np.testing.assert_array_equal(other.second.kernel, block.second.kernel)
+    for mine, theirs in zip(other.normalised.weights, block.normalised.weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert np.abs(other.first.kernel - block.first.kernel).max() > 1e-3
+
+
 class Particular(keras.layers.Layer):
     """Raises what it likes."""
 
