@@ -16,7 +16,7 @@ def sum_over_replicas(values: Values) -> Values:
     function that it stands in until the process ends, because it registers a gradient in its name.
 
     Args:
-      values: any structure of `<float>` tensors.
+      values: any structure of tensors.
     """
     replica = tf.distribute.get_replica_context()
     if replica.num_replicas_in_sync == 1:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from moe.compare.present import Grid, answers, differences, of_machines, of_seeds, outcome
 from moe.compare.record import Record
-from moe.compare.summary import family, means
+from moe.compare.summary import family, machines, means
 
 WHOLE = "whole"
 
@@ -44,9 +44,8 @@ def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
     }
     found = family([(WHOLE, name) for name in ordered if name != WHOLE], ordered)
     summary = {"arms": {name: means(rows) for name, rows in ordered.items()}}
-    every = [row for rows in ordered.values() for row in rows]
-    machines = {key: sorted({row[key[:-1]] for row in every}) for key in ("precisions", "devices")}
-    said = [*_said(found), *of_seeds(found), *of_machines(machines)]
+    made_with = machines([row for rows in ordered.values() for row in rows])
+    said = [*_said(found), *of_seeds(found), *of_machines(made_with)]
     return Ablation(said, [answers(summary), differences("What the parts bring", found)])
 
 

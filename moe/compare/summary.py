@@ -36,8 +36,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
     return {
         **{key: first[key] for key in ("dataset", "note", "groups", "budget", "examples")},
-        "precisions": sorted({record["precision"] for record in records}),
-        "devices": sorted({record["device"] for record in records}),
+        **machines(records),
         "arms": {name: means(rows) for name, rows in arms.items()},
         "controls": [
             found
@@ -46,6 +45,14 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         ],
         "mixtures": family(pairs, arms),
         **_choice({name: arms[name] for name in names}),
+    }
+
+
+def machines(records: Sequence[Record]) -> dict[str, list[str]]:
+    """The `precisions` and `devices` that rows were made with."""
+    return {
+        "precisions": sorted({record["precision"] for record in records}),
+        "devices": sorted({record["device"] for record in records}),
     }
 
 

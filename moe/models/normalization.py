@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from moe.errors import UserError
+from moe.replicas import sum_over_replicas
 
 
 @keras.saving.register_keras_serializable("moe")
@@ -61,7 +62,7 @@ class BatchNorm(keras.layers.Layer):
             return self._fused(inputs, *moving, is_training=False)[0]
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
-            outputs, mean, variance = self._over_replicas(inputs, context)
+            outputs, mean, variance = self._over_replicas(inputs)
         else:
             nothing = tf.zeros([0])
             outputs, mean, variance = self._fused(inputs, nothing, nothing, is_training=True)
@@ -86,17 +87,16 @@ class BatchNorm(keras.layers.Layer):
         count = tf.cast(tf.size(images) / images.shape[-1], tf.float32)
         return tf.reshape(outputs, shape), mean, variance * tf.maximum(count - 1, 1) / count
 
-    def _over_replicas(self, inputs, context: tf.distribute.ReplicaContext):
+    def _over_replicas(self, inputs):
         """The same by the statistics of the global batch, in plain operations and float32."""
-        sum_up = tf.distribute.ReduceOp.SUM
         x = tf.cast(inputs, tf.float32)
         axes = list(range(x.shape.rank - 1))
         count = tf.cast(tf.size(x) / x.shape[-1], tf.float32)
-        total, count = context.all_reduce(sum_up, [tf.reduce_sum(x, axes), count])
+        total, count = sum_over_replicas([tf.reduce_sum(x, axes), count])
         mean = total / count
         # Centred before it is squared: E x^2 - (E x)^2 loses what matters where the mean is large.
         centred = x - mean
-        variance = context.all_reduce(sum_up, tf.reduce_sum(tf.square(centred), axes)) / count
+        variance = sum_over_replicas(tf.reduce_sum(tf.square(centred), axes)) / count
         factor = tf.math.rsqrt(variance + self.epsilon) * self.gamma.value
         return tf.cast(centred * factor + self.beta.value, inputs.dtype), mean, variance
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import keras
 
 from moe.errors import UserError, reason
-from moe.models.starts import leaves
 
 
 def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
@@ -84,7 +83,7 @@ def _keep_frozen(layer: keras.layers.Layer, other: keras.layers.Layer, name: str
         other.set_weights(layer.get_weights())
         if other.trainable_weights:  # frozen after it was made, which no configuration tells
             other.trainable = False
-        for inner in leaves(other):
+        for inner in other._flatten_layers():
             if isinstance(inner, keras.layers.Normalization):  # computes with a copy of its weights
                 inner.finalize_state()
         return

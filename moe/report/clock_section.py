@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from moe.config.choices import PART_MODES
 from moe.files import read_json, read_json_lines
 from moe.report.clock_figure import accuracy_by_clock, described
 from moe.report.drawing import Picture
 from moe.report.markdown import table
-
-Log = Sequence[Mapping[str, Any]]
 
 _HEAD = """\
 ## By the clock
@@ -27,20 +25,25 @@ the star is the test split at the end, under the views of `--tta`.
 """
 
 
-def load_logs(folder: pathlib.Path) -> dict[str, Log]:
-    """The logs of published runs, by the run's name."""
-    return {path.stem: read_json_lines(path) for path in sorted((folder / "clock").glob("*.jsonl"))}
+class Logged(NamedTuple):
+    """A run whose log is published: its `results.json` and `metrics.jsonl`."""
+
+    results: Mapping[str, Any]
+    log: Sequence[Mapping[str, Any]]
 
 
-def clock_section(logs: Mapping[str, Log], runs: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table a run, and its figure.
+def load_logged(folder: pathlib.Path) -> dict[str, Logged]:
+    """The runs whose logs are published, by name."""
+    return {
+        path.stem: Logged(read_json(folder / f"{path.stem}.json"), read_json_lines(path))
+        for path in sorted((folder / "clock").glob("*.jsonl"))
+    }
 
-    Args:
-      logs: `metrics.jsonl` of the runs, by name.
-      runs: `results.json`, likewise.
-    """
+
+def clock_section(runs: Mapping[str, Logged]) -> str:
+    """A table a run, and its figure."""
     blocks = [_HEAD]
-    for name, log in logs.items():
+    for name, (results, log) in runs.items():
         judged = [record for record in log if record.get("split") == "validation"]
         last = [record for record in judged if record["stage"] == judged[-1]["stage"]]
         rows = [
@@ -51,15 +54,14 @@ def clock_section(logs: Mapping[str, Log], runs: Mapping[str, Mapping[str, Any]]
         blocks += [
             f"**{name}**\n",
             table(header, rows),
-            f"![{described(judged, runs[name])}](clock/{name}.png)\n",
+            f"![{described(judged, results)}](clock/{name}.png)\n",
         ]
     return "\n".join(blocks)
 
 
 def clock_pictures(folder: pathlib.Path) -> Iterator[tuple[str, Picture]]:
     """Name and figure of every run that has a log."""
-    for name, log in load_logs(folder).items():
-        results = read_json(folder / f"{name}.json")
+    for name, (results, log) in load_logged(folder).items():
         alone = results["mode"] in PART_MODES  # one network, which routes nothing
         evaluation = results | {"routings": {} if alone else {results["routing"]: results["test"]}}
         picture = accuracy_by_clock(evaluation, results, log)

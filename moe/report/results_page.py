@@ -22,7 +22,7 @@ from moe.compare.present import HOW, Grid, grids, verdict
 from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
-from moe.report.clock_section import clock_section, load_logs
+from moe.report.clock_section import clock_section, load_logged
 from moe.report.markdown import made_with, origin, table
 
 _AGREEMENT = "group_normalized_mutual_information"
@@ -93,10 +93,9 @@ def load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
 def whole_page(folder: pathlib.Path) -> str:
     """All that is published in `folder`: runs, evaluations of some, groups found, benchmarks."""
     blocks = [results_page(load_results(folder))]
-    logs = load_logs(folder)
-    if logs:
-        runs = {name: read_json(folder / f"{name}.json") for name in logs}
-        blocks.append(clock_section(logs, runs))
+    logged = load_logged(folder)
+    if logged:
+        blocks.append(clock_section(logged))
     comparisons = load_comparisons(folder)
     if any(comparisons.values()):
         blocks.append(comparisons_section(comparisons))

@@ -64,6 +64,10 @@ class Progress:
         """Whether the epoch that the last step belongs to is still to be validated."""
         return self.step > self.closed_at
 
+    def epoch(self, epoch_steps: int) -> int:
+        """Number of the epoch that the next step belongs to, from 1."""
+        return self.step // epoch_steps + 1
+
     def enter_next_stage(self) -> None:
         """Stands before the first step of the stage after the running one."""
         kept = ("total_steps", "health", "symptoms", "finished")

@@ -78,11 +78,8 @@ class FaultPolicy:
             {"event": "skipped", "step": progress.total_steps + number + 1}
             | {"stage": self._stage.name, "part": fault.part, "why": fault.what}
         )
-        progress.note_fault(self._stage.name, self._epoch(), fault.part, said)
-
-    def _epoch(self) -> int:
-        """Number of the epoch that the next step belongs to, from 1."""
-        return self._progress.step // self._epoch_steps + 1
+        epoch = progress.epoch(self._epoch_steps)
+        progress.note_fault(self._stage.name, epoch, fault.part, said)
 
     def error(self, where: str, fault: Fault, steps: int = 0) -> UserError | NonFiniteError:
         """The error about a number that is none: nothing computed from it may be saved.
@@ -96,7 +93,7 @@ class FaultPolicy:
         what = f"stage {self._stage.name}, {where}: {fault.what}"
         is_untrained = not progress.step + steps
         if context.config.runtime.on_nonfinite == "rollback" and not is_untrained:
-            return NonFiniteError(what, fault, self._epoch())
+            return NonFiniteError(what, fault, progress.epoch(self._epoch_steps))
         rates = rate_flags(context.config.train.optimizer)
         advice = f"lower {rates}, or try --on_nonfinite=rollback"
         if context.policy == "mixed_float16":

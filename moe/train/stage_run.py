@@ -265,10 +265,6 @@ class StageRun:
 
     # --- epochs ---------------------------------------------------------------------------------
 
-    def _epoch(self) -> int:
-        """Number of the epoch that the next step belongs to, from 1."""
-        return self._progress.step // self._epoch_steps + 1
-
     def _epoch_step(self) -> int:
         return self._progress.step % self._epoch_steps
 
@@ -284,7 +280,7 @@ class StageRun:
         progress, patience = self._progress, self._context.config.train.patience
         if self._is_spent():
             return True
-        waited = self._epoch() - 1 - progress.best_epoch
+        waited = progress.epoch(self._epoch_steps) - 1 - progress.best_epoch
         return bool(patience) and progress.best_score is not None and waited >= patience
 
     def _open_epoch(self) -> None:
@@ -294,7 +290,7 @@ class StageRun:
         self._epoch_seconds, self._epoch_examples_before = 0.0, progress.sums[-1]
         of = f"/{-(-self._steps // self._epoch_steps)}" if self._stage.steps else ""
         self._context.reporter.start_epoch(
-            f"{self._stage.name} {self._epoch()}{of}",
+            f"{self._stage.name} {progress.epoch(self._epoch_steps)}{of}",
             self._epoch_step(),
             self._epoch_steps,
             self._batch_size,

@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from moe.errors import UserError, reason
 from moe.files import parse_json
-
-_SUM = tf.distribute.ReduceOp.SUM
+from moe.replicas import sum_over_replicas
 
 
 class Team(Protocol):
@@ -55,7 +54,7 @@ class Workers:
             context = tf.distribute.get_replica_context()
             # Only the first replica of all speaks for the chief.
             mine = tf.where(context.replica_id_in_sync_group == 0, number, tf.zeros_like(number))
-            return context.all_reduce(_SUM, [mine, tf.identity(stop)])
+            return sum_over_replicas([mine, tf.identity(stop)])
 
         @tf.function(autograph=False)
         def agree(number: tf.Tensor, stop: tf.Tensor) -> list[tf.Tensor]:
