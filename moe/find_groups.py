@@ -19,9 +19,10 @@ from moe.evaluate import summary
 from moe.files import alone_in, choose_workdir, is_there, make_workdir, write_json
 from moe.provenance import provenance
 from moe.run import train
+from moe.run_files import find_run
 from moe.train.devices import choose_device, on_one_device
 from moe.train.team import workers_asked_for
-from moe.trained import find_run, restore_best
+from moe.trained import restore_best
 from moe.workspace import Workspace, open_workspace
 
 GROUPS_FILE = "groups.json"

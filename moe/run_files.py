@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 from moe.config.choices import PRECISIONS
 from moe.config.run import Config
 from moe.errors import UserError
-from moe.files import read_json
+from moe.files import is_there, read_json
 from moe.typed import check
 
 _MOST_FEATURES = 2**28
@@ -153,6 +153,17 @@ def read_results(workdir: pathlib.Path) -> Results:
       UserError: they are missing or damaged.
     """
     return _read(workdir / "results.json", Results)
+
+
+def find_run(workdir: pathlib.Path, flag: str = "workdir") -> StoredRun:
+    """What identifies the run in `workdir`, which `flag` named.
+
+    Raises:
+      UserError: there is none, or its file is damaged.
+    """
+    if not is_there(workdir / "config.json"):
+        raise UserError(f"--{flag}={workdir}: no run there (config.json is missing).")
+    return read_run(workdir)
 
 
 def read_run(workdir: pathlib.Path) -> StoredRun:

@@ -15,10 +15,9 @@ from moe.config.run import Config
 from moe.data.table import Table
 from moe.defaults import check_images
 from moe.errors import UserError
-from moe.files import is_there
 from moe.models.build import build_mixture
 from moe.models.mixture import MixtureOfExperts
-from moe.run_files import StoredRun, read_run
+from moe.run_files import StoredRun, find_run
 from moe.taxonomy import Groups, stored_groups
 from moe.train.checkpoint import CheckpointStore, Saved
 from moe.train.precision import choose_precision
@@ -95,17 +94,6 @@ def open_trained(
     parts = restore_best(mixture, workdir)
     mixture.mirrors = tta == "flip"
     return Trained(config, classes, groups, shape, table, policy, mixture, parts)
-
-
-def find_run(workdir: pathlib.Path, flag: str = "workdir") -> StoredRun:
-    """What identifies the run in `workdir`, which `flag` named.
-
-    Raises:
-      UserError: there is none, or its file is damaged.
-    """
-    if not is_there(workdir / "config.json"):
-        raise UserError(f"--{flag}={workdir}: no run there (config.json is missing).")
-    return read_run(workdir)
 
 
 def best_weights(workdir: pathlib.Path, flag: str = "workdir") -> Saved:

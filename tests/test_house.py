@@ -210,38 +210,47 @@ def _run(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_reading_flags_does_not_load_tensorflow():
-    code = (
-        "import sys; from flags.parse import parse_train; parse_train(['train.py']);"
-        "print([n for n in ('tensorflow', 'keras', 'sklearn', 'numpy') if n in sys.modules])"
-    )
-    assert _run("-c", code).stdout.strip() == "[]"
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        (
+            "from flags.parse import parse_train; parse_train(['train.py'])",
+            ("tensorflow", "keras", "sklearn", "numpy"),
+        ),
+        ("import moe.evaluate.compare", ("tensorflow", "keras")),
+    ],
+)
+def test_what_needs_no_tensorflow_does_not_load_it(code, unwanted):
+    answer = _run("-c", f"import sys; {code}; print([n for n in {unwanted} if n in sys.modules])")
+    assert answer.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "command",
     [
-        ["--mode=benchmark", "--sweep=colour=red"],
-        ["--mode=benchmark", "--sweep=batch_size=0"],
-        ["--mode=benchmark", "--sweep=expert=nobody"],
-        ["--mode=benchmark", "--sweep=load=zipf"],
-        ["--mode=benchmark", "--sweep=jit_compile=on", "--routing=hard"],
-        ["--mode=benchmark", "--routing=topk"],
-        ["--mode=benchmark", "--cpu_replicas=2"],
-        ["--gate_backbone=nobody"],
-        ["--expert_backbone=mlp-0"],
-        ["--baseline_backbone=deep*0"],
-        ["--jit_compile", "--cpu_replicas=2"],
+        "train --mode=benchmark --sweep=colour=red",
+        "train --mode=benchmark --sweep=batch_size=0",
+        "train --mode=benchmark --sweep=expert=nobody",
+        "train --mode=benchmark --sweep=load=zipf",
+        "train --mode=benchmark --sweep=jit_compile=on --routing=hard",
+        "train --mode=benchmark --routing=topk",
+        "train --mode=benchmark --cpu_replicas=2",
+        "train --gate_backbone=nobody",
+        "train --expert_backbone=mlp-0",
+        "train --baseline_backbone=deep*0",
+        "train --jit_compile --cpu_replicas=2",
+        "eval --workdir=nowhere",
+        "eval --compare=nowhere,neither",
     ],
-    ids=" ".join,
 )
-def test_a_wrong_value_is_found_without_tensorflow(arguments):
+def test_a_wrong_value_is_found_without_tensorflow(command):
+    program, *arguments = command.split()
     code = f"""
 import sys
-sys.argv = ["train.py", *{arguments}]
-import train
+sys.argv = ["{program}.py", *{arguments}]
+import {program}
 from flags.parse import run_program
-print(run_program(train.main), [n for n in ("tensorflow", "keras") if n in sys.modules])
+print(run_program({program}.main), [n for n in ("tensorflow", "keras") if n in sys.modules])
 """
     answer = _run("-c", code)
     assert answer.stdout.split("\n")[0] == "2 []"

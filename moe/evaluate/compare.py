@@ -1,4 +1,7 @@
-"""Finished runs side by side, with a test whether they really differ."""
+"""`eval.py --compare`: finished runs side by side, with a test whether they really differ.
+
+Without TensorFlow, which takes longer to load than all the rest.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,21 @@ import numpy as np
 from moe.errors import UserError
 from moe.evaluate.metrics import confusion_matrix, expert_by_class, mcnemar
 from moe.evaluate.predictions import RUN_FILE, StoredAnswers, read_answers
-from moe.files import is_there
+from moe.evaluate.side_by_side import comparison_text
+from moe.files import is_there, write_json
 from moe.run_files import Results, read_results
+
+
+def show(workdirs: Sequence[str]) -> int:
+    """Prints the comparison and leaves it in the first run's folder; returns the exit code.
+
+    Raises:
+      UserError: as `compare`; or the folder takes no file.
+    """
+    comparison = compare(workdirs)
+    print(comparison_text(comparison))
+    write_json(pathlib.Path(workdirs[0]) / "comparison.json", comparison)
+    return 0
 
 
 def compare(workdirs: Sequence[str]) -> dict[str, Any]:

@@ -6,14 +6,16 @@ import io
 import pathlib
 import zipfile
 import zlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from moe.data.pipeline import Split
 from moe.errors import UserError, reason
-from moe.evaluate.predict import Answers
 from moe.files import write_whole
+
+if TYPE_CHECKING:  # whoever reads answers needs no TensorFlow
+    from moe.data.pipeline import Split
+    from moe.evaluate.predict import Answers
 
 RUN_FILE = "predictions.npz"
 """The run's own answers on the test split. Only training writes it."""

@@ -1,4 +1,4 @@
-"""`eval.py`: one trained mixture under many routings, or finished runs side by side."""
+"""`eval.py`: one trained mixture under many routings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from moe.config.tools import EvalConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.evaluate import summary
-from moe.evaluate.compare import compare
 from moe.evaluate.examine import architecture, asking, examine, header
 from moe.evaluate.predict import Answers, predict_dense, predict_routed
 from moe.evaluate.predictions import evaluation_file, write_predictions
 from moe.evaluate.present import evaluation_text
 from moe.evaluate.routings import check_routing
-from moe.evaluate.side_by_side import comparison_text
 from moe.files import write_json
 from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import EVERYONE, make_router
@@ -30,10 +28,10 @@ from moe.provenance import provenance
 from moe.report.available import report_wanted
 from moe.report.write import write_report
 from moe.routing import asks_somebody, gating
-from moe.run_files import StoredRun
+from moe.run_files import StoredRun, find_run
 from moe.train.devices import choose_device, on_one_device
 from moe.train.precision import choose_precision
-from moe.trained import Trained, find_run, restore_best
+from moe.trained import Trained, restore_best
 from moe.types import Gating
 from moe.workspace import Workspace, open_workspace
 
@@ -42,16 +40,11 @@ DEFAULT_TOP_K = 2
 
 
 def evaluate(config: EvalConfig) -> int:
-    """Runs what the flags ask for; returns the exit code.
+    """Evaluates one run as the flags ask; returns the exit code.
 
     Raises:
       UserError: something the user can mend.
     """
-    if config.compare:
-        comparison = compare(config.compare)
-        print(comparison_text(comparison))
-        write_json(pathlib.Path(config.compare[0]) / "comparison.json", comparison)
-        return 0
     workdir = pathlib.Path(config.workdir)
     wants_report = report_wanted(config.report)
     stored = _open_run(workdir, config)

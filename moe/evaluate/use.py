@@ -26,9 +26,10 @@ from moe.evaluate.run import asked_routings
 from moe.evaluate.tables import format_table
 from moe.files import write_whole
 from moe.models.routers import Way, make_router
+from moe.run_files import find_run
 from moe.serving import write_export
 from moe.train.devices import choose_device
-from moe.trained import Trained, find_run, open_trained
+from moe.trained import Trained, open_trained
 
 _LINES = 20
 _COLUMNS = ("file", "answer", "probability", "expert", "gate probability")

@@ -17,10 +17,11 @@ import tensorflow as tf
 from moe.config.specs import read_init_from
 from moe.errors import UserError, warn
 from moe.models.mixture import MixtureOfExperts
+from moe.run_files import find_run
 from moe.train.checkpoint import CheckpointStore, Saved
 from moe.train.stages import Stage
 from moe.train.state import part_variables
-from moe.trained import best_weights, find_run
+from moe.trained import best_weights
 from moe.workspace import Workspace
 
 

@@ -34,7 +34,7 @@ def test_every_two_values_meet_in_the_cover():
 
 
 @pytest.mark.parametrize(
-    ("part", "parts"), [(0, 6), *(pytest.param(n, 2, marks=pytest.mark.slow) for n in range(2))]
+    ("part", "parts"), [(0, 12), *(pytest.param(n, 2, marks=pytest.mark.slow) for n in range(2))]
 )
 def test_every_pair_trains(part, parts):
     assert " 0 faults" in _walk("--cover=pairs", f"--part={part}", f"--parts={parts}")

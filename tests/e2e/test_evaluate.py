@@ -18,6 +18,7 @@ from moe.config.tools import EvalConfig
 from moe.data import registry
 from moe.data.source import Examples, Source
 from moe.errors import UserError
+from moe.evaluate.compare import show
 from moe.evaluate.run import evaluate
 
 
@@ -165,7 +166,7 @@ def test_experts_without_names_have_no_oracle_also_where_clusters_are_known(copy
 
 def test_a_mixture_beside_a_baseline_and_another_mixture(trained, copy_of, capsys):
     names = (str(copy_of("hard")), str(trained["alone"]), str(trained["soft"]))
-    assert evaluate(EvalConfig(compare=names)) == 0
+    assert show(names) == 0
     comparison = json.loads((pathlib.Path(names[0]) / "comparison.json").read_text())
     runs = comparison["runs"]
     for name in names:

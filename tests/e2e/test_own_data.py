@@ -137,7 +137,7 @@ def test_a_table_of_numbers_and_words(tmp_path):
     ]
     assert stored["class_weights"] == {"k0": 1.0, "k1": 1.0, "k2": 1.0}
     assert run.train(config) == 0  # finished: says so again
-    evaluation = EvalConfig(workdir=str(tmp_path / "run"))
+    evaluation = EvalConfig(workdir=str(tmp_path / "run"), report=False)
     assert evaluate(evaluation) == 0
     _table(path, ("red", "blue", "pink"))
     for again in (lambda: run.train(config), lambda: evaluate(evaluation)):
@@ -158,4 +158,4 @@ def test_weights_that_are_no_longer_those_of_the_run_are_refused(tmp_path, toy):
     ):
         run.train(config)
     weights.unlink()
-    assert evaluate(EvalConfig(workdir=str(tmp_path / "run"))) == 0
+    assert evaluate(EvalConfig(workdir=str(tmp_path / "run"), report=False)) == 0

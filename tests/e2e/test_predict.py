@@ -29,7 +29,7 @@ def workdir(tmp_path_factory):
         patch.setitem(registry._GENERATED, "toy", lambda: source)
         untrained_run(folder / "run", groups="none:3", routing="hard")
         names = ("hard", "soft", "uniform", "baseline", "expert:expert_1")
-        evaluate(EvalConfig(workdir=str(folder / "run"), routing=names))
+        evaluate(EvalConfig(workdir=str(folder / "run"), routing=names, report=False))
     for n, image in enumerate(IMAGES.features):
         (folder / f"{n:02}.png").write_bytes(tf.io.encode_png(image).numpy())
     return folder / "run"
@@ -119,7 +119,7 @@ def test_a_table_of_rows(tmp_path, monkeypatch):
     monkeypatch.setitem(registry._GENERATED, "toy", lambda: source)
     flags = {"groups": "none:2", "baseline": False, "augment": "none"}
     workdir = untrained_run(tmp_path / "run", **flags)
-    evaluate(EvalConfig(workdir=str(workdir)))
+    evaluate(EvalConfig(workdir=str(workdir), report=False))
     table = tmp_path / "rows.csv"
     rows = [",".join(map(repr, row)) for row in examples.features[:4].tolist()]
     table.write_text("\n".join(["width,height,age", *rows]))
@@ -140,7 +140,7 @@ def test_raw_rows_of_a_csv_file(tmp_path):
     path.write_text("\n".join(["size,kind,label", *rows]))
     flags = {"dataset": f"csv:{path}?label=label", "groups": "none:2", "augment": "none"}
     workdir = untrained_run(tmp_path / "run", **flags)
-    evaluate(EvalConfig(workdir=str(workdir)))
+    evaluate(EvalConfig(workdir=str(workdir), report=False))
     path.unlink()  # the run knows what it learned of the columns
     # The test split and then some; another order, another column.
     raw = tmp_path / "raw.csv"

@@ -1,22 +1,27 @@
 """Data-parallel training on two CPU replicas, and by two workers: the same as on one device.
 
-In processes of their own: devices are global.
+Teams have processes of their own: devices are global.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from e2e.teams import ROOT, assert_close, end, start, start_two
+from toy import toy_config
 
+from flags.parse import parse_train
+from moe import run
+from moe.errors import UserError
 from moe.train.guard import FINE, OVERFLOW
 
 # No dropout: what is left does not depend on the number of replicas,
@@ -47,15 +52,6 @@ CASES = {
 }
 EVERY_DAY = [("replicas", "hard")]
 TEAMS = [*(("replicas", case) for case in CASES), ("workers", "soft"), ("workers", "hard")]
-# On one device all in one process: most of a short run is loading TensorFlow. Two strategies with
-# replicas would mistake each other's sums.
-PROGRAM = """
-import json, sys
-from flags.parse import parse_train
-from moe import run
-for flags in json.loads(sys.argv[1]):
-    assert run.train(parse_train(["train.py", *flags])) == 0
-"""
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess:
@@ -74,19 +70,19 @@ def _flags(workdir: pathlib.Path, case: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Callable[[str], pathlib.Path]:
+def alone(tmp_path_factory) -> Iterator[Callable[[str], pathlib.Path]]:
     """Gives a case's finished run on one device."""
     folder = tmp_path_factory.mktemp("alone")
-    every_day = [case for _, case in EVERY_DAY]
 
     def give(case: str) -> pathlib.Path:
         if not (folder / case).exists():
-            cases = every_day if case in every_day else [c for c in CASES if c not in every_day]
-            answer = _python("-c", PROGRAM, json.dumps([_flags(folder, each) for each in cases]))
-            assert answer.returncode == 0, answer.stderr
+            assert run.train(parse_train(["train.py", *_flags(folder, case)])) == 0
         return folder / case
 
-    return give
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.syspath_prepend(ROOT / "tests" / "e2e")
+        yield give
 
 
 @pytest.mark.parametrize(
@@ -117,16 +113,16 @@ def test_a_run_goes_on_with_fewer_replicas(alone, tmp_path):
     assert_close(alone("hard"), tmp_path / "hard")
 
 
-def test_fewer_gpus_than_asked_for(tmp_path):
+def test_fewer_gpus_than_asked_for(tmp_path, toy, capsys):
     if tf.config.list_physical_devices("GPU"):
         return
-    command = ["train.py", *FLAGS, f"--workdir={tmp_path / 'a'}", "--gpus=1"]
-    answer = _python(*command, "--require_gpus")
-    assert answer.returncode == 2
-    assert "--gpus=1: 0 visible" in answer.stderr
-    answer = _python(*command)
-    assert answer.returncode == 0
-    assert answer.stderr.count("warning: --gpus=1: 0 visible; going on with the CPU.") == 1
+    asked = toy_config(tmp_path, gpus=1)
+    required = dataclasses.replace(asked.runtime, require_gpus=True)
+    with pytest.raises(UserError, match="--gpus=1: 0 visible"):
+        run.train(dataclasses.replace(asked, runtime=required))
+    assert run.train(asked) == 0
+    said = capsys.readouterr().err
+    assert said.count("warning: --gpus=1: 0 visible; going on with the CPU.") == 1
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def test_every_router_trains_continues_exactly_and_is_evaluated(toy, monkeypatch
     outputs = 6 if router == "noisy" else 3
     gate = 192 * 8 + 8 * outputs
     assert stage["macs"] == stage["examples"] * round(3 * (gate + 3 * share * expert))
-    assert evaluate(EvalConfig(workdir=str(cut))) == 0
+    assert evaluate(EvalConfig(workdir=str(cut), report=False)) == 0
     evaluation = json.loads((cut / "evaluation.json").read_text())
     found = evaluation["routings"][flags["routing"]]
     assert found["accuracy"] == results["test"]["accuracy"]
@@ -303,7 +303,7 @@ def test_a_groups_file_that_changed_under_the_run_is_refused(toy, tmp_path):
     with pytest.raises(UserError, match="the run was begun with"):
         run.train(toy_config(tmp_path / "run", "gate", groups=str(groups)))
     with pytest.raises(UserError, match="the run was begun with"):
-        evaluate(EvalConfig(workdir=str(tmp_path / "run")))
+        evaluate(EvalConfig(workdir=str(tmp_path / "run"), report=False))
 
 
 def test_data_that_changed_under_a_run_are_refused(toy, monkeypatch, tmp_path):
