@@ -35,7 +35,7 @@ def native_stderr_held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _garbage_left_lying() -> Iterator[None]:
+def garbage_left_lying() -> Iterator[None]:
     """Looks for garbage once after the block, and in what stays then nevermore.
 
     Modules make some 400,000 objects that live as long as the process. To go through them again and
@@ -54,7 +54,7 @@ def load_tensorflow() -> None:
     """Imports TensorFlow and lets it look for devices; later warnings and errors still show."""
     use_one_arena()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with native_stderr_held_back(), _garbage_left_lying():
+    with native_stderr_held_back(), garbage_left_lying():
         import tensorflow as tf
 
         tf.config.list_physical_devices()

@@ -237,6 +237,29 @@ def test_what_is_frozen_within_a_layer_stays_as_it_is():
     assert np.abs(other.first.kernel - block.first.kernel).max() > 1e-3
 
 
+class Adapted(keras.layers.Layer):
+    """A fitted standardisation as an attribute."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.within = keras.layers.Normalization()
+
+    def build(self, shape):
+        self.within.build(shape)
+
+    def call(self, x):
+        return self.within(x)
+
+
+def test_a_layer_with_nothing_to_learn_computes_with_what_it_was_fitted_to():
+    adapted = Adapted()
+    whole = chain(keras.layers.Dense(3), keras.layers.Dense(3), adapted, keras.layers.Dense(L))
+    adapted.within.adapt(RNG.normal(5, 3, size=(50, 3)))
+    branch = branch_of(whole, 1, "brought", (3,))
+    x = RNG.normal(size=(6, 3)).astype(np.float32)
+    np.testing.assert_allclose(branch.layers[2](x), adapted(x), atol=1e-6)
+
+
 class Particular(keras.layers.Layer):
     """Raises what it likes."""
 
