@@ -60,7 +60,8 @@ def keeping_size(model: keras.Model) -> list[keras.layers.Conv2D]:
 def _is_learning_convolution(layer: keras.layers.Layer | None) -> bool:
     """Whether it is a convolution, and its filters are not frozen as pretrained ones are."""
     is_convolution = isinstance(layer, keras.layers.Conv2D)
-    return is_convolution and layer.trainable and layer.kernel.trainable
+    # Where it is adapted (LoRA) the kernel is no variable but a sum.
+    return is_convolution and layer.trainable and getattr(layer.kernel, "trainable", False)
 
 
 def whitening_filters(images: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import keras
 
 from moe.errors import UserError, reason
+from moe.models.normalization import BatchNorm
+
+_MOVING = (BatchNorm, keras.layers.BatchNormalization)
+"""Have statistics that move with what they see; where they learn, those begin anew."""
 
 
 def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
@@ -24,9 +26,9 @@ def trunk_of(model: keras.Model, count: int, name: str) -> keras.Model:
     Raises:
       UserError: `model` is no chain, or has no kernel left for a branch.
     """
-    layers = _chain(model, name)
-    last = layers[_cut(layers, count, name) - 1]
-    return keras.Model(model.inputs[0], last._inbound_nodes[0].output_tensors[0])
+    answers = _chain(model, name)
+    last = _cut(list(answers), count, name) - 1
+    return keras.Model(model.inputs[0], list(answers.values())[last])
 
 
 def branch_of(
@@ -41,7 +43,7 @@ def branch_of(
     Raises:
       UserError: as in `trunk_of`, or these layers cannot be made anew or do not fit such inputs.
     """
-    layers = _chain(model, name)
+    layers = list(_chain(model, name))
     rest = layers[_cut(layers, count, name) :]
     again = [_anew(layer, name) for layer in rest]
     inputs = x = keras.Input(input_shape, dtype=keras.config.dtype_policy().compute_dtype)
@@ -79,26 +81,29 @@ def _keep_frozen(layer: keras.layers.Layer, other: keras.layers.Layer, name: str
     Raises:
       UserError: one learns, but not with all weights of its own: which of them are to stay?
     """
-    if not layer.trainable_weights:
-        other.set_weights(layer.get_weights())
-        if other.trainable_weights:  # frozen after it was made, which no configuration tells
-            other.trainable = False
-        for inner in other._flatten_layers():
-            if isinstance(inner, keras.layers.Normalization):  # computes with a copy of its weights
-                inner.finalize_state()
-        return
+    if not layer.trainable:  # maybe only since it was made, which no configuration tells
+        other.trainable = False
     children = _children(layer)
     for mine, theirs in zip(children, _children(other), strict=True):
         _keep_frozen(mine, theirs, name)
+    if not layer.trainable_weights:
+        other.set_weights(layer.get_weights())
+        if other.trainable_weights:
+            other.trainable = False
+        if isinstance(other, keras.layers.Normalization):  # computes with a copy of its weights
+            other.finalize_state()
+        return
     within = {id(weight) for child in children for weight in child.weights}
     for mine, theirs in zip(layer.weights, other.weights, strict=True):
-        # Statistics that move do not learn either; they are vectors, and begin anew.
-        stays = not mine.trainable and (theirs.trainable or len(mine.shape) > 1)
-        if stays and id(mine) not in within:
+        if mine.trainable or id(mine) in within:
+            continue
+        if theirs.trainable:
             raise UserError(
                 f"--trunk: layer {layer.name} of backbone {name} is frozen in part ({mine.name}), "
                 "which a branch of its own cannot begin with; freeze the layer, or nothing of it."
             )
+        if not isinstance(layer, _MOVING):
+            theirs.assign(mine)
 
 
 def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -106,30 +111,32 @@ def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
-def _chain(model: keras.Model, name: str) -> list[keras.layers.Layer]:
-    """The layers behind the inputs, each of which takes what the one before it gives."""
-    layers = [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
-    given = model.inputs
-    for layer in layers:
-        calls = layer._inbound_nodes
-        if len(calls) != 1 or not _same(calls[0].input_tensors, given):
-            break
-        given = calls[0].output_tensors
-    # Operations between layers, or behind the last, are no layers and would be lost.
-    if not _same(given, model.outputs):
+def _chain(model: keras.Model, name: str) -> dict[keras.layers.Layer, keras.KerasTensor]:
+    """The layers behind the input, each of which takes what the one before it gives: its answer.
+
+    Followed from the output: layers may have been called elsewhere, too, as a `Sequential` that
+    grows calls all of them again.
+    """
+    answers: dict[keras.layers.Layer, keras.KerasTensor] = {}
+    is_chain = len(model.inputs) == len(model.outputs) == 1
+    answer = model.outputs[0]
+    while is_chain and answer is not model.inputs[0]:
+        layer, number, _ = answer._keras_history
+        call = layer._inbound_nodes[number]
+        # An operation that is no layer would be lost.
+        is_layer = isinstance(layer, keras.layers.Layer) and layer not in answers
+        is_chain = is_layer and len(call.input_tensors) == len(call.output_tensors) == 1
+        if is_chain:
+            answers[layer], answer = answer, call.input_tensors[0]
+    if not is_chain:
         raise UserError(
             f"--trunk: backbone {name} is no plain chain of layers, which alone can be cut."
         )
-    return layers
-
-
-def _same(some: Sequence[keras.KerasTensor], others: Sequence[keras.KerasTensor]) -> bool:
-    """Whether they are one and the same tensor."""
-    return len(some) == len(others) == 1 and some[0] is others[0]
+    return dict(reversed(answers.items()))
 
 
 def _cut(layers: list[keras.layers.Layer], count: int, name: str) -> int:
-    kernels = [n for n, layer in enumerate(layers) if _has_kernel(layer)]
+    kernels = [n for n, layer in enumerate(layers) if has_kernel(layer)]
     if count >= len(kernels):
         raise UserError(
             f"--trunk={count}: backbone {name} has {len(kernels)} layers with a kernel, and the "
@@ -138,5 +145,6 @@ def _cut(layers: list[keras.layers.Layer], count: int, name: str) -> int:
     return kernels[count]
 
 
-def _has_kernel(layer: keras.layers.Layer) -> bool:
+def has_kernel(layer: keras.layers.Layer) -> bool:
+    """Whether it mixes channels or units: a weight of it has the word in its name."""
     return any("kernel" in weight.name for weight in layer.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from moe.errors import UserError
@@ -93,7 +94,8 @@ class FaultPolicy:
         what = f"stage {self._stage.name}, {where}: {fault.what}"
         is_untrained = not progress.step + steps
         if context.config.runtime.on_nonfinite == "rollback" and not is_untrained:
-            return NonFiniteError(what, fault, progress.epoch(self._epoch_steps))
+            done = progress.step + steps
+            return NonFiniteError(what, fault, math.ceil(done / self._epoch_steps))
         rates = rate_flags(context.config.train.optimizer)
         advice = f"lower {rates}, or try --on_nonfinite=rollback"
         if context.policy == "mixed_float16":

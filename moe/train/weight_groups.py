@@ -91,5 +91,6 @@ def hidden_kernels(
     return tuple(_trainable([layer.kernel for layer in some]) for some in (free, fixed))
 
 
-def _trainable(variables: Sequence[keras.Variable | None]) -> list[tf.Variable]:
-    return [v.value for v in variables if v is not None and v.trainable]
+def _trainable(variables: Sequence[keras.Variable | tf.Tensor | None]) -> list[tf.Variable]:
+    """Those that learn; an adapted kernel (LoRA) is no variable but a sum."""
+    return [v.value for v in variables if getattr(v, "trainable", False)]

@@ -114,11 +114,11 @@ def test_a_run_can_stop_for_its_health_and_go_on_all_the_same(toy, sick, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("balance_loss", [0.0, 20.0])
 def test_a_gate_that_really_gives_up_experts_is_told_and_balance_helps(tmp_path, balance_loss):
-    """Nobody pretends anything: without the term one expert draws nearly all examples."""
+    """Nobody pretends anything: of twice as many experts as clusters some get next to nothing."""
     networks = {"gate_backbone": "mlp-8", "expert_backbone": "mlp-16", "baseline": False}
     config = Config(
         mode="joint",
-        data=DataConfig(dataset="clusters", groups="none:4", train_examples=1200),
+        data=DataConfig(dataset="clusters", groups="none:8", train_examples=1200),
         model=ModelConfig(routing="hard", boost="none", **networks),
         loss=LossConfig(balance_loss=balance_loss, expert_loss=0.0),
         train=TrainConfig(epochs=6, patience=0, batch_size=64, learning_rate=0.03),

@@ -117,6 +117,33 @@ def test_layers_whose_macs_are_not_known_are_named():
     assert cost.uncounted_layers(network((5,), keras.layers.BatchNormalization())) == []
 
 
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (keras.layers.SeparableConv2D, {"filters": 4, "kernel_size": 3}),
+        (keras.layers.Conv2DTranspose, {"filters": 4, "kernel_size": 3}),
+        (keras.layers.TimeDistributed, {"layer": keras.layers.Dense(4)}),
+    ],
+)
+def test_kinds_that_are_not_counted_are_named_also_where_they_are_frozen(kind, options, trainable):
+    layer = kind(**options, name="strange", trainable=trainable)
+    assert cost.uncounted_layers(network((8, 8, 3), layer)) == ["strange"]
+
+
+def test_a_layer_costs_as_often_as_it_is_called():
+    twice = keras.layers.Dense(4)
+    within = network((4,), twice, twice)
+    assert cost.macs(network((4,), within, within, keras.layers.Dense(2))) == 4 * 4 * 4 + 4 * 2
+
+
+def test_a_network_that_grew_layer_by_layer_costs_once():
+    grown = keras.Sequential()
+    for layer in (keras.Input((5,)), keras.layers.Dense(7), keras.layers.Dense(3)):
+        grown.add(layer)
+    assert cost.macs(grown) == 5 * 7 + 7 * 3
+
+
 def test_a_frozen_network_costs_no_training():
     whole = mixture(baseline=False, blends=False)
     whole.expert_0.trainable = False

@@ -207,7 +207,11 @@ def freeze_filters(layer):
     layer.kernel.trainable = False
 
 
-@pytest.mark.parametrize("freeze", [freeze, freeze_filters])
+def adapt(layer):
+    layer.enable_lora(2)
+
+
+@pytest.mark.parametrize("freeze", [freeze, freeze_filters, adapt])
 def test_frozen_convolutions_stay_as_they_are(freeze):
     model = convolution((8, 8, 3), 3, 3, padding="same")
     freeze(model.layers[-1])

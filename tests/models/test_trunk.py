@@ -166,6 +166,19 @@ def chain(*layers):
     return keras.Sequential([keras.Input((3,)), *layers])
 
 
+def test_a_network_that_grew_layer_by_layer_is_cut_like_any_other():
+    grown = keras.Sequential()
+    for layer in (keras.Input((3,)), *map(keras.layers.Dense, (5, 6, L))):
+        grown.add(layer)
+    trunk = trunk_of(grown, 1, "brought")
+    branch = branch_of(grown, 1, "brought", (5,))
+    assert [layer.units for layer in branch.layers[1:]] == [6, L]
+    for layer, other in zip(branch.layers[1:], grown.layers[1:], strict=True):
+        layer.set_weights(other.get_weights())
+    x = RNG.normal(size=(2, 3)).astype(np.float32)
+    np.testing.assert_allclose(branch(trunk(x)), grown(x), atol=1e-6)
+
+
 def test_frozen_layers_of_a_branch_stay_as_they_are():
     frozen = keras.layers.Dense(5, trainable=False)
     whole = chain(keras.layers.Dense(3), frozen, keras.layers.Dense(L))
@@ -215,13 +228,14 @@ class Block(keras.layers.Layer):
         super().__init__(**options)
         self.first, self.second = keras.layers.Dense(3), keras.layers.Dense(3, use_bias=False)
         self.normalised = keras.layers.BatchNormalization(trainable=False)
+        self.centred = keras.layers.BatchNormalization(center=False, scale=False)
 
     def build(self, shape):
-        for layer in (self.first, self.second, self.normalised):
+        for layer in (self.first, self.second, self.normalised, self.centred):
             layer.build(shape)
 
     def call(self, x):
-        return self.normalised(self.second(self.first(x)))
+        return self.centred(self.normalised(self.second(self.first(x))))
 
 
 def test_what_is_frozen_within_a_layer_stays_as_it_is():
@@ -229,12 +243,14 @@ def test_what_is_frozen_within_a_layer_stays_as_it_is():
     whole = chain(keras.layers.Dense(3), block, keras.layers.Dense(3), keras.layers.Dense(L))
     block.normalised.set_weights(list(np.outer([2, 1, 5, 9], np.ones(3))))
     block.second.kernel.trainable = False
+    block.centred.trainable = False
     other = branch_of(whole, 1, "brought", (3,)).layers[1]
     assert [v.name for v in other.trainable_variables] == ["kernel", "bias"]
     np.testing.assert_array_equal(other.second.kernel, block.second.kernel)
     for mine, theirs in zip(other.normalised.weights, block.normalised.weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert np.abs(other.first.kernel - block.first.kernel).max() > 1e-3
+    assert not other.centred.trainable  # its statistics stay, and it has nothing else
 
 
 class Adapted(keras.layers.Layer):
@@ -274,18 +290,24 @@ def test_what_a_layer_of_the_users_own_raises_is_one_line():
         branch_of(whole, 1, "brought", (2, 3))
 
 
-def freeze_kernel(layer):
-    layer.kernel.trainable = False
+def test_what_a_layer_never_learns_stays_as_it_is():
+    adapted = keras.layers.Dense(3)
+    constrained = keras.layers.SpectralNormalization(keras.layers.Dense(3))
+    whole = chain(keras.layers.Dense(3), adapted, constrained, keras.layers.Dense(L))
+    adapted.enable_lora(2)
+    branch = branch_of(whole, 1, "brought", (3,))
+    np.testing.assert_array_equal(branch.layers[1]._kernel, adapted._kernel)
+    assert [v.name for v in branch.layers[1].trainable_variables] == [
+        *("bias", "lora_kernel_a", "lora_kernel_b")
+    ]
+    np.testing.assert_array_equal(branch.layers[2].vector_u, constrained.vector_u)
 
 
-@pytest.mark.parametrize(
-    "freeze", [freeze_kernel, lambda layer: layer.enable_lora(2)], ids=["kernel", "lora"]
-)
-def test_a_layer_that_is_frozen_in_part_is_refused(freeze):
+def test_a_layer_that_is_frozen_in_part_is_refused():
     middle = keras.layers.Dense(3)
     whole = chain(keras.layers.Dense(3), middle, keras.layers.Dense(L))
     branch_of(whole, 1, "brought", (3,))
-    freeze(middle)
+    middle.kernel.trainable = False
     with pytest.raises(UserError, match=r"of backbone brought is frozen in part \(kernel\)"):
         branch_of(whole, 1, "brought", (3,))
 
