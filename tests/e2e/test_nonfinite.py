@@ -74,7 +74,7 @@ def test_it_ends_the_run_and_names_stage_step_and_part(toy, tmp_path, poison, fl
         _assert_finite(tmp_path / "checkpoints")
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("muon", marks=pytest.mark.slow)])
 def test_a_rate_that_is_far_too_high_is_named_with_what_to_try(toy, tmp_path, optimizer):
     rates = "--learning_rate" + " and --muon_rate" * (optimizer == "muon")
     message = (
