@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import collections
-import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import keras
 
 from moe.models.mixture import MixtureOfExperts
+from moe.models.starts import leaves, uses
 from moe.models.trunk import has_kernel
 
 
@@ -21,7 +20,7 @@ def parameters(model: keras.Model) -> int:
 
 def macs(model: keras.Model) -> int:
     """MACs of convolutions and dense layers for one example; element-wise work is not counted."""
-    return sum(times * macs_of_layer(layer) for layer, times in _uses(model))
+    return sum(times * macs_of_layer(layer) for layer, times in uses(model))
 
 
 def training_macs(model: keras.Model, inputs_learn: bool = False) -> int:
@@ -36,7 +35,7 @@ def training_macs(model: keras.Model, inputs_learn: bool = False) -> int:
       inputs_learn: whether something in front of it does.
     """
     total, learns = 0, inputs_learn
-    for layer, times in _uses(model):
+    for layer, times in uses(model):
         own = any(len(weight.shape) > 1 for weight in layer.trainable_weights)
         total += times * macs_of_layer(layer) * (1 + own + learns)
         learns = learns or bool(layer.trainable_weights)
@@ -139,24 +138,11 @@ def uncounted_layers(model: keras.Model) -> list[str]:
     known = (keras.layers.Embedding,)  # looks up, multiplies nothing
     return [
         layer.name
-        for layer, _ in _uses(model)
+        for layer in leaves(model)
         if (has_kernel(layer) or any(len(w.shape) > 1 for w in layer.trainable_weights))
         and not isinstance(layer, known)
         and not macs_of_layer(layer)
     ]
-
-
-def _uses(layer: keras.layers.Layer, times: int = 1) -> Iterator[tuple[keras.layers.Layer, int]]:
-    """The layers that hold no others, and how often one answer of `layer` calls each."""
-    inner = getattr(layer, "layers", None)
-    if not inner:
-        yield layer, times
-        return
-    graph = getattr(layer, "_functional", None) or layer  # where a `Sequential` has its own
-    nodes = itertools.chain.from_iterable(getattr(graph, "_nodes_by_depth", {}).values())
-    called = collections.Counter(id(node.operation) for node in nodes)
-    for child in inner:
-        yield from _uses(child, times * (called[id(child)] or 1))
 
 
 def macs_of_layer(layer: keras.layers.Layer) -> int:

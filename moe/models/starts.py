@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import functools
+import itertools
 import weakref
 from collections.abc import Iterable, Iterator
 
@@ -22,12 +24,21 @@ _CHUNK = 240_000
 
 def leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """The layers that hold no others, in the order in which they were put together."""
+    for leaf, _ in uses(layer):
+        yield leaf
+
+
+def uses(layer: keras.layers.Layer, times: int = 1) -> Iterator[tuple[keras.layers.Layer, int]]:
+    """The `leaves` of a layer that is called `times` times, and how often each of them is."""
     inner = getattr(layer, "layers", None)
     if not inner:
-        yield layer
+        yield layer, times
         return
+    graph = getattr(layer, "_functional", None) or layer  # where a `Sequential` has its own
+    nodes = itertools.chain.from_iterable(getattr(graph, "_nodes_by_depth", {}).values())
+    called = collections.Counter(id(node.operation) for node in nodes)
     for child in inner:
-        yield from leaves(child)
+        yield from uses(child, times * (called[id(child)] or 1))
 
 
 def start_as_identity(model: keras.Model) -> None:
