@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import signal
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from toy import TEST, TRAIN, toy_config, toy_source
+from toy import TEST, TRAIN, toy_config, toy_source, untrained_run
 
 from moe import outcome, run
+from moe.config.run import Config
 from moe.data import pipeline, registry
+from moe.data.pipeline import Split
 from moe.errors import UserError
 from moe.find_groups import find_and_train
 from moe.train import accounts, meter, stage_run
@@ -75,22 +79,102 @@ def test_a_profile_of_one_loop(toy, tmp_path):
     assert len(list((tmp_path / "tensorboard").rglob("*.xplane.pb"))) == 1
 
 
-def test_the_speed_of_a_run(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage_run, "LONG_SECONDS", 0.0)
-    monkeypatch.setattr(accounts, "LONG_SECONDS", 0.0)
-    monkeypatch.setattr(meter, "_MATRIX", 64)
-    assert run.train(toy_config(tmp_path, "separate")) == 0
-    results = _results(tmp_path)
+class Separate(NamedTuple):
+    """A run of the toy set in parts, and what reached its training pipelines."""
+
+    config: Config
+    workdir: pathlib.Path
+    trained_on: list[Split]
+
+
+@pytest.fixture(scope="module")
+def separate(tmp_path_factory):
+    """Trained once for all that only look at it; clocks and yardsticks are for runs this short."""
+    workdir = tmp_path_factory.mktemp("separate")
+    trained_on = []
+    original = pipeline.training_batches
+
+    def spy(split, *args):
+        trained_on.append(split)
+        return original(split, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._GENERATED, "toy", toy_source)
+        patch.setattr(stage_run, "training_batches", spy)
+        patch.setattr(stage_run, "LONG_SECONDS", 0.0)
+        patch.setattr(accounts, "LONG_SECONDS", 0.0)
+        patch.setattr(meter, "_MATRIX", 64)
+        config = toy_config(workdir, "separate", routing="hard")
+        assert run.train(config) == 0
+        yield Separate(config, workdir, trained_on)
+
+
+def test_the_speed_of_a_run(separate):
+    results = _results(separate.workdir)
     assert all(value > 0 for value in results["throughput"].values())
     assert 0 < results["startup_seconds"] < results["wall_seconds"]
     parts = [results[name] for name in ("prepare_seconds", "train_seconds", "test_seconds")]
     assert all(seconds > 0 for seconds in parts)
     assert results["clock_seconds"] == pytest.approx(sum(parts))
     assert results["clock_seconds"] < results["wall_seconds"]
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+    rows = [json.loads(line) for line in (separate.workdir / "metrics.jsonl").open()]
     clock = [row["seconds"] for row in rows if "split" in row]
     assert clock == sorted(clock)
     assert clock[-1] == pytest.approx(sum(parts[:2]), abs=0.01)
+
+
+def test_the_parts_of_separate_are_those_that_train_alone(separate, toy, tmp_path):
+    run.train(toy_config(tmp_path, "baseline"))
+    alone, among = (_results(workdir) for workdir in (tmp_path, separate.workdir))
+    assert alone["parts"]["baseline"] == among["parts"]["baseline"]
+
+
+def test_validation_examples_are_never_trained_on(separate):
+    """Compares the pixels that reach the training pipeline with those of the validation split."""
+    validation = open_workspace(separate.config).validation
+    held_out = {image.tobytes() for image in validation.examples.features}
+    assert len(held_out) == len(validation) == 25
+    seen = {image.tobytes() for split in separate.trained_on for image in split.examples.features}
+    assert len(seen) == TRAIN - len(validation)
+    assert not seen & held_out
+
+
+def test_features_are_standardised_by_training_examples_only(separate):
+    workspace = open_workspace(separate.config)
+    mixture = workspace.build(tf.distribute.get_strategy(), "float32")
+    restore_best(mixture, separate.workdir)
+    parts = [part.examples.features for part in (workspace.train, workspace.validation)]
+    means = [x.mean(axis=(0, 1, 2)) for x in (parts[0], np.concatenate(parts))]
+    np.testing.assert_allclose(mixture.standardize.mean, means[0], rtol=1e-5)
+    assert (np.abs(means[0] - means[1]) > 1e-4 * means[0]).any()  # the two can be told apart
+
+
+def _pays_for_one_expert(workdir):
+    blend = _results(workdir)["stages"][-1]
+    pixels, classes = 8 * 8 * 3, 5
+    gate = pixels * 8 + 8 * 2
+    baseline = expert = pixels * 16 + 16 * classes
+    combiner = pixels * 512 + 512 * classes
+    assert blend["name"] == "blend"
+    assert blend["macs"] == blend["examples"] * (gate + baseline + expert + 3 * combiner)
+
+
+def test_the_blend_stage_pays_for_one_expert(separate):
+    _pays_for_one_expert(separate.workdir)
+
+
+def test_every_variable_is_in_the_checkpoint(separate):
+    mixture = open_workspace(separate.config).build(tf.distribute.get_strategy(), "float32")
+    [index] = (separate.workdir / "best").glob("*.index")
+    names = [name for name, _ in tf.train.list_variables(str(index.with_suffix("")))]
+    stored = [name for name in names if name.endswith("VARIABLE_VALUE")]
+    assert len(stored) == len(mixture.variables)
+
+
+@pytest.mark.slow
+def test_the_blend_stage_pays_for_one_expert_where_all_answer(toy, tmp_path):
+    run.train(toy_config(tmp_path, "separate", epochs=1, routing="soft"))
+    _pays_for_one_expert(tmp_path)
 
 
 @pytest.mark.parametrize(("factor", "full"), [(0.5, True), (3.0, False)])
@@ -124,17 +208,14 @@ def test_a_part_trains_alone(toy, tmp_path, mode):
     answers = mode == "baseline"
     assert (results["test"]["accuracy"] is not None) == answers
     assert (tmp_path / "predictions.npz").exists() == answers
-    if answers:  # without gate and experts, and does not pay for them: 192 pixels, 16, 5 classes
-        weights = {"total": 192 * 16 + 16 * 5, "active": 192 * 16 + 16 * 5}
-        assert results["macs_per_example"] == weights
-        assert results["params"] == {name: n + 16 + 5 for name, n in weights.items()}
-
-
-def test_the_parts_of_separate_are_those_that_train_alone(toy, tmp_path):
-    run.train(toy_config(tmp_path / "a", "baseline"))
-    run.train(toy_config(tmp_path / "b", "separate"))
-    alone, among = (_results(tmp_path / name) for name in "ab")
-    assert alone["parts"]["baseline"] == among["parts"]["baseline"]
+    # It costs what it is: 192 pixels, 8 or 16 units, 2 groups or 5 classes; two experts, one of
+    # which answers.
+    widths = {"baseline": (16, 5), "gate": (8, 2), "experts": (16, 5)}
+    units, outputs = widths[mode]
+    weights, number = 192 * units + units * outputs, 1 + (mode == "experts")
+    one = weights + units + outputs
+    assert results["macs_per_example"] == {"total": number * weights, "active": weights}
+    assert results["params"] == {"total": number * one, "active": one}
 
 
 def test_training_selects_on_validation_and_never_opens_the_test_split(monkeypatch, tmp_path):
@@ -146,56 +227,11 @@ def test_training_selects_on_validation_and_never_opens_the_test_split(monkeypat
         raise UserError("far enough")
 
     monkeypatch.setattr(outcome, "_evaluate", final_evaluation)
-    for mode in ("separate", "joint"):
-        with pytest.raises(UserError, match="far enough"):
-            run.train(toy_config(tmp_path / mode, mode))
+    with pytest.raises(UserError, match="far enough"):
+        run.train(toy_config(tmp_path / "parts", "separate", epochs=1))
     with pytest.raises(UserError, match="far enough"):
         find_and_train(toy_config(tmp_path / "auto", groups="auto:2", epochs=1))
-    assert len(evaluated) == 3
-
-
-def test_validation_examples_are_never_trained_on(toy, monkeypatch, tmp_path):
-    """Compares the pixels that reach the training pipeline with those of the validation split."""
-    trained_on = []
-    original = pipeline.training_batches
-
-    def spy(split, *args):
-        trained_on.append(split)
-        return original(split, *args)
-
-    monkeypatch.setattr(stage_run, "training_batches", spy)
-    config = toy_config(tmp_path, "separate", epochs=1)
-    run.train(config)
-    validation = open_workspace(config).validation
-    held_out = {image.tobytes() for image in validation.examples.features}
-    assert len(held_out) == len(validation) == 25
-    seen = {image.tobytes() for split in trained_on for image in split.examples.features}
-    assert len(seen) == TRAIN - len(validation)
-    assert not seen & held_out
-
-
-def test_features_are_standardised_by_training_examples_only(toy, tmp_path):
-    config = toy_config(tmp_path, "baseline", epochs=1)
-    run.train(config)
-    workspace = open_workspace(config)
-    mixture = workspace.build(tf.distribute.get_strategy(), "float32")
-    restore_best(mixture, tmp_path)
-    parts = [part.examples.features for part in (workspace.train, workspace.validation)]
-    means = [x.mean(axis=(0, 1, 2)) for x in (parts[0], np.concatenate(parts))]
-    np.testing.assert_allclose(mixture.standardize.mean, means[0], rtol=1e-5)
-    assert (np.abs(means[0] - means[1]) > 1e-4 * means[0]).any()  # the two can be told apart
-
-
-@pytest.mark.parametrize("routing", [pytest.param("soft", marks=pytest.mark.slow), "hard"])
-def test_the_blend_stage_pays_for_one_expert(toy, tmp_path, routing):
-    run.train(toy_config(tmp_path, "separate", epochs=1, routing=routing))
-    blend = _results(tmp_path)["stages"][-1]
-    pixels, classes = 8 * 8 * 3, 5
-    gate = pixels * 8 + 8 * 2
-    baseline = expert = pixels * 16 + 16 * classes
-    combiner = pixels * 512 + 512 * classes
-    assert blend["name"] == "blend"
-    assert blend["macs"] == blend["examples"] * (gate + baseline + expert + 3 * combiner)
+    assert len(evaluated) == 2
 
 
 @pytest.mark.parametrize("routing", ["soft", "hard"])
@@ -222,18 +258,6 @@ def test_a_stage_is_traced_once(toy, monkeypatch, tmp_path, routing):
     assert len(judgements) == 1
 
 
-def test_every_variable_is_in_the_checkpoint(toy, tmp_path):
-    config = toy_config(tmp_path, "joint")
-    run.train(config)
-    mixture = open_workspace(config).build(tf.distribute.get_strategy(), "float32")
-    stored = [
-        name
-        for name, _ in tf.train.list_variables(str(tmp_path / "best" / "ckpt-1"))
-        if name.endswith("VARIABLE_VALUE")
-    ]
-    assert len(stored) == len(mixture.variables)
-
-
 def test_a_finished_run_only_reports(toy, tmp_path, capsys):
     run.train(toy_config(tmp_path, "baseline"))
     before = (tmp_path / "results.json").stat().st_mtime_ns
@@ -252,7 +276,7 @@ def test_a_finished_run_only_reports(toy, tmp_path, capsys):
     ],
 )
 def test_another_run_in_the_workdir_is_refused(toy, tmp_path, changes, message):
-    run.train(toy_config(tmp_path, "baseline"))
+    untrained_run(tmp_path, "baseline")
     with pytest.raises(UserError, match=message):
         run.train(toy_config(tmp_path, "baseline", **changes))
 
@@ -329,12 +353,3 @@ def test_a_signal_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, c
     assert not (tmp_path / "results.json").exists()
     assert run.train(toy_config(tmp_path, epochs=1)) == 0  # the same command evaluates
     assert _results(tmp_path)["stages"][0]["steps"] == 8
-
-
-@pytest.mark.parametrize("mode", ["gate", "experts"])
-def test_a_part_alone_costs_what_it_is(toy, tmp_path, mode):
-    run.train(toy_config(tmp_path, mode, epochs=1))
-    results = _results(tmp_path)
-    # 192 pixels, 8 or 16 units, 2 groups or 5 classes; two experts, one of which answers
-    one = {"gate": 193 * 8 + 9 * 2, "experts": 193 * 16 + 17 * 5}[mode]
-    assert results["params"] == {"total": one * (1 + (mode == "experts")), "active": one}
