@@ -17,7 +17,7 @@ from moe.config.tools import BenchmarkConfig, CompareConfig, EvalConfig
 from moe.errors import UserError, warn
 from moe.train.signals import StopTraining, stop_on_signals
 
-_ARMS_DECIDE = {"routing", "top_k", "steps", "export", "tensorboard"}
+_ARMS_DECIDE = {"routing", "top_k", "export", "tensorboard"}
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull")
 
 
@@ -50,6 +50,11 @@ def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig
         why = "where experts run in shapes as they come (no --jit_compile) nothing depends on"
         _warn_ignored(given & {"capacity_factor"}, why)
     if config.mode == "compare":
+        if "steps" in given:
+            raise UserError(
+                f"--steps={config.train.steps}: arms of --mode=compare last as long as --budget "
+                "says; use --budget=epochs:N, macs:N or seconds:N."
+            )
         _warn_ignored(given & _ARMS_DECIDE, "the arms of --mode=compare have their own")
         return _fill(CompareConfig, values, run=config)
     _warn_ignored(given & of_compare, "only --mode=compare has")

@@ -1,4 +1,4 @@
-"""Checks plain values, as read from JSON, against type annotations."""
+"""Plain values, as read from JSON: checked against type annotations, and looked up."""
 
 # No `from __future__ import annotations` where a `TypedDict` is: it would hide what is required.
 
@@ -40,6 +40,13 @@ def check(value: Any, hint: Any, place: str) -> None:
         allowed = inner if origin is types.UnionType else (hint,)
         also_float = type(value) is int and float in allowed
         _require(type(value) in allowed or also_float, place, value)
+
+
+def dig(content: Any, *keys: str) -> Any:
+    """What lies in nested objects under these keys, one in the other; None where a key is not."""
+    for key in keys:
+        content = (content or {}).get(key)
+    return content
 
 
 def _require(fits: bool, place: str, value: Any) -> None:

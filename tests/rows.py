@@ -56,7 +56,7 @@ def make_row(arm: str, seed: int, accuracy: float, validation: float | None = No
             "bits": pack(correct),
             "labels": hashlib.sha256(b"toy").hexdigest()[:16],
         },
-        "calibration": {"count": [1], "accuracy": [0.5], "confidence": [0.5]},
+        "calibration": {"count": [0, 90], "accuracy": [None, 0.5], "confidence": [None, 0.5]},
         "params": {"total": 10_000_000, "active": 5_000_000},
         "macs_per_example": {"total": 2 * cost, "active": cost},
         "macs_spent": 1e12,

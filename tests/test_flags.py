@@ -123,6 +123,7 @@ def test_there_are_presets():
         (["--gate_temperature=1e-40"], r"--gate_temperature=1e-40: must be from 1e-06 to 1e\+06"),
         (["--gate_temperature=1e40"], r"--gate_temperature=1e\+40: must be from"),
         (["--gate_temperature=nan"], r"--gate_temperature=nan: must be from"),
+        (["--mode=compare", "--steps=9"], r"--steps=9: arms .* last as long as --budget says; use"),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_exit_code_2(capsys, arguments, message):
@@ -255,9 +256,9 @@ def test_what_does_nothing_is_said(capsys):
     train("--mode=gate", "--label_smoothing=.1")
     said = capsys.readouterr().err
     assert said == "warning: --mode=gate takes groups at their word, whatever --label_smoothing.\n"
-    train("--mode=compare", "--steps=9", "--routing=hard")
+    train("--mode=compare", "--balance_bias=.1", "--routing=hard")
     said = capsys.readouterr().err
-    assert said == "warning: the arms of --mode=compare have their own --routing, --steps.\n"
+    assert said == "warning: the arms of --mode=compare have their own --routing.\n"
     train("--rounds=9")
     assert capsys.readouterr().err == "warning: only --mode=benchmark has --rounds.\n"
 

@@ -40,7 +40,6 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
     on_validation = _answer(mixtures, workspace.validation, router)
     answers = _answer(mixtures, test, router)
     label = test.examples.label
-    correct = answers.answer == label
     trained = {run.folder: read_results(run.folder) for run in all_runs(row.runs)}
     own = trained[row.runs[-1].folder]
     facts = provenance()
@@ -64,10 +63,9 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
         "validation": summary.summarize(on_validation, workspace.validation),
         "test": summary.summarize(answers, test),
         "correct": {
-            "count": len(label),
-            "bits": pack(correct),
-            "labels": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest()[:16],
+            "bits": pack(answers.answer == label),
             "copies": workspace.source.copies,
+            **identity_of(test),
         },
         "calibration": metrics.calibration_bins(
             np.exp(answers.log_probs.astype(np.float64)), label
@@ -98,6 +96,16 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
         gate = np.exp(answers.gate_log_probs)
         record["routing_metrics"] = metrics.routing_metrics(gate, answers.expert, label, test.group)
     return record
+
+
+def identity_of(test: Split) -> dict[str, int | str]:
+    """What tells whether rows were tested on the same examples: their number, and digests."""
+    label = test.examples.label
+    return {
+        "count": len(label),
+        "labels": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest()[:16],
+        "examples": test.examples.digest()[:16],
+    }
 
 
 _OF_RUN = ("macs_spent", "train_seconds", "compile_seconds", "wall_seconds", "revision")

@@ -19,6 +19,9 @@ _LOOK = {
 """Colour and marker by kind of arm."""
 _NAME_WIDTH, _NAME_HEIGHT = 0.16, 0.04
 """Of an arm's name, as shares of the axes."""
+_BINS = ("count", "accuracy", "confidence")
+_FEW = 30
+"""Of so few examples in a bin the share that is right says little."""
 _COSTS = (
     ("training_time", "training time", "minutes of training", "train_seconds", 60),
     ("run_macs", "run MACs", "million MACs an example", "macs_per_example", 1e6),
@@ -33,6 +36,7 @@ def figures(summary: Summary) -> Iterator[Picture]:
     if summary["controls"]:
         compared = {f"{c['a']} - {c['b']}": c for c in summary["controls"]}
         yield differences("differences", "Mixtures less their controls", _about(summary), compared)
+    yield _reliability(summary)
 
 
 def _about(summary: Summary) -> str:
@@ -74,6 +78,37 @@ def _accuracy_against(
         "Up and to the left is better. A mixture that lies on the line of the controls is worth "
         "what it costs and no more."
         + (" Time is of this machine, with whatever else ran on it." if unit == 60 else ""),
+    )
+
+
+def _reliability(summary: Summary) -> Picture:
+    """How far confidences are from being right: the chosen mixture's, and its controls'."""
+    chosen = summary["chosen"]
+    shown = list(summary["arms"])
+    if chosen:
+        shown = [chosen, *(c["b"] for c in summary["controls"] if c["a"] == chosen)]
+    title = "Calibration"
+    figure = new_figure(3.2, title, _about(summary))
+    axes = figure.subplots()
+    axes.axhline(0, color="k", lw=0.8)
+    for name in shown:
+        bins = summary["arms"][name]["calibration"]
+        filled = [
+            (sure, 100 * (right - sure))
+            for n, right, sure in zip(*(bins[key] for key in _BINS), strict=True)
+            if n >= _FEW
+        ]
+        axes.plot(*zip(*filled, strict=True), "o-", ms=3, lw=1, label=name)
+    axes.set(xlabel="confidence", ylabel="accuracy less confidence, points")
+    axes.legend(fontsize=8)
+    return Picture(
+        "calibration",
+        title,
+        figure,
+        "By bins of the highest probability, how much more often an answer is right than it says; "
+        "examples of all seeds together.",
+        f"On the line is calibrated; below it overconfident, above it too cautious. Bins of fewer "
+        f"than {_FEW} examples are left out.",
     )
 
 

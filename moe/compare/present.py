@@ -15,7 +15,6 @@ _WHAT = {
     "wide-params": "one network with as many weights",
     "average": "a plain average of as many baselines as it runs networks",
 }
-_PARTS = ("baseline", "gate")
 _ROUTING = (
     ("load_cv", "load CV"),
     ("dead_experts", "dead"),
@@ -25,13 +24,32 @@ _ROUTING = (
     ("group_normalized_mutual_information", "NMI with groups"),
 )
 
+HOW = (
+    "Points of test accuracy, first less second, with a 95 % interval over seeds and test examples "
+    "together: a bootstrap over examples, and Student's distribution over seeds, which knows how "
+    "little two or three of them tell. The p-values come from the same samples and are corrected "
+    "after Holm over the rows of one mixture (against controls) or of the table (against each "
+    f"other); told apart is what is below {SIGNIFICANT}. McNemar's exact test at each seed is "
+    "corrected likewise; it is left out where a test example is there several times. Minutes are "
+    "of training alone, on a machine that may have had other work."
+)
+"""What the tables of differences mean."""
+
 
 class Grid(NamedTuple):
-    """A table of strings; None where there is nothing to say."""
+    """A table of strings; None where there is nothing to say.
+
+    Attributes:
+      title: above it.
+      header: names of the columns.
+      rows: as long as the header each.
+      note: what it means, or "".
+    """
 
     title: str
     header: Sequence[str]
     rows: Sequence[tuple[str | None, ...]]
+    note: str = ""
 
 
 def comparison_text(summary: Summary) -> str:
@@ -109,7 +127,7 @@ def differences(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
         for comparison in found
     ]
     header = ("arm", "against", "seeds", "points [95 %]", "p", "McNemar p by seed", "told apart")
-    return Grid(title, header, rows)
+    return Grid(title, header, rows, HOW)
 
 
 def _parts(summary: Summary) -> Grid:
@@ -135,10 +153,10 @@ def spread(value: Mapping[str, Any] | None, scale: float, digits: int) -> str | 
     """Mean ± standard deviation over seeds."""
     if value is None:
         return None
-    mean = f"{scale * value['mean']:.{digits}f}"
+    mean = f"{scale * value['mean']:,.{digits}f}"
     if value["deviation"] is None:
         return mean
-    return f"{mean} ± {scale * value['deviation']:.{digits}f}"
+    return f"{mean} ± {scale * value['deviation']:,.{digits}f}"
 
 
 def points(comparison: Mapping[str, Any]) -> str:
@@ -167,23 +185,29 @@ def outcome(comparison: Mapping[str, Any]) -> str:
 # --- words --------------------------------------------------------------------------------------
 
 
+_NOTHING = "No mixture is finished at a seed that all mixtures have: nothing to choose yet."
+
+
 def verdict(summary: Summary) -> list[str]:
     """What is significant and what is not, a sentence each."""
     if summary["chosen"] is None:
-        return ["No mixture is finished at a seed that all mixtures have: nothing to choose yet."]
+        return [_NOTHING]
     said = [_choice(summary), *map(_against_control, against_chosen(summary))]
     said += _whose_gain(summary)
     said += _between_mixtures(summary["mixtures"])
-    return [*said, *_caveats(summary)]
+    return [*said, *_caveats(summary, [*summary["controls"], *summary["mixtures"]])]
 
 
 def headline(summary: Summary) -> list[str]:
     """What a verdict comes to: the mixture that validation chooses, whether it is ahead, caveats.
 
     Args:
-      summary: of a comparison with a chosen mixture.
+      summary: of a comparison.
     """
-    return [_choice(summary), *_whose_gain(summary), *_caveats(summary)]
+    if summary["chosen"] is None:
+        return [_NOTHING]
+    told = _caveats(summary, against_chosen(summary))
+    return [_choice(summary), *_whose_gain(summary), *told]
 
 
 def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
@@ -204,7 +228,10 @@ def _choice(summary: Summary) -> str:
         )
     if arm["seeds"] != by["seeds"]:
         test += f" (seeds {_numbers(arm['seeds'])})"
-    return f"Validation chooses {name} ({where}); its test accuracy is {test}."
+    said = f"Validation chooses {name} ({where}); its test accuracy is {test}."
+    if by["left_out"]:
+        said += f" Left out of the choice, with too few seeds yet: {', '.join(by['left_out'])}."
+    return said
 
 
 def _against_control(comparison: Mapping[str, Any]) -> str:
@@ -227,23 +254,22 @@ def _whose_gain(summary: Summary) -> list[str]:
     chosen = summary["chosen"]
     rivals = {comparison["b"]: comparison for comparison in against_chosen(summary)}
     above = rivals.pop("baseline", None)
+    if above is not None and outcome(above) != "ahead":
+        place = "behind" if outcome(above) == "behind" else "not told apart from"
+        return [f"{chosen} is {place} the baseline ({points(above)} points)."]
     if not rivals:
         return []
-    if above is not None and outcome(above) != "ahead":
-        return [f"{chosen} is not significantly ahead of the baseline that it builds on."]
     better, as_good = (
-        ", ".join(name for name, c in rivals.items() if outcome(c) == what)
+        ", ".join(f"{n} ({points(c)})" for n, c in rivals.items() if outcome(c) == what)
         for what in ("behind", "no")
     )
     if better:
         return [f"{chosen} is behind {better}: without experts more is reached."]
-    if as_good and above is None:
-        return [f"{chosen} is not told apart from {as_good}: without experts as much is reached."]
     if as_good:
-        return [
-            f"{chosen} is ahead of its baseline, but so far as can be told {as_good} gains as much "
-            "without experts: that gain is not the mixture's."
-        ]
+        gain = "whether experts bring anything is open"
+        if above is not None:
+            gain = "how much of what it is ahead of the baseline is due to experts is open"
+        return [f"{chosen} is not told apart from {as_good}: {gain}."]
     missing = [name for name in controls_of(chosen) if name not in summary["arms"]]
     if missing:
         return [
@@ -265,7 +291,8 @@ def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _caveats(summary: Summary) -> list[str]:
+def _caveats(summary: Summary, compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to know of a comparison and of those differences that were told."""
     said = []
     plain = [name for name, arm in summary["arms"].items() if arm["plain_blend"]]
     if plain:
@@ -273,7 +300,7 @@ def _caveats(summary: Summary) -> list[str]:
             f"The blend of {', '.join(plain)} was best at its even start: its answer is a plain "
             "average of baseline and expert, the combiners learned nothing of use."
         )
-    said += of_seeds([*summary["controls"], *summary["mixtures"]])
+    said += of_seeds(compared)
     said += of_machines({key: summary[key] for key in ("precisions", "devices")})
     if summary["note"]:
         said.append(summary["note"])
@@ -289,7 +316,7 @@ def of_seeds(compared: Sequence[Mapping[str, Any]]) -> list[str]:
             "well say otherwise."
         )
     if any(1 < len(c["seeds"]) < 5 for c in compared):
-        said.append("Fewer than five seeds: how far seeds differ is itself known only roughly.")
+        said.append("With fewer than five seeds it is known only roughly how far seeds differ.")
     return said
 
 
@@ -300,14 +327,3 @@ def of_machines(found: Mapping[str, Sequence[str]]) -> list[str]:
         for key, values in found.items()
         if len(values) > 1
     ]
-
-
-HOW = (
-    "Points of test accuracy, first less second, with a 95 % interval over seeds and test examples "
-    "together: a bootstrap over examples, and Student's distribution over seeds, which knows how "
-    f"little two or three of them tell. p by the same samples, below {SIGNIFICANT} after Holm's "
-    "correction over the rows of one mixture (against controls) or of the table (against each "
-    "other); McNemar's exact test at each seed, corrected likewise, where each test example is "
-    "there once. Minutes are of training alone, on a machine that may have had other work."
-)
-"""What the tables of differences mean."""

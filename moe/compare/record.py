@@ -4,10 +4,12 @@
 
 import base64
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from moe.compare.arms import ARMS
 from moe.config.identity import identity_differences
 from moe.config.run import Config
 from moe.errors import UserError
@@ -25,6 +27,7 @@ class Correct(TypedDict):
       count: how many there are.
       bits: one each, packed by `numpy.packbits`, in base64.
       labels: digest of the labels, so that only answers to the same examples are paired.
+      examples: digest of the examples, labels and all; an older version did not note it down.
       copies: how many times each example is there, see `moe.data.source.Source`; where it is not
         said, once.
     """
@@ -32,7 +35,38 @@ class Correct(TypedDict):
     count: int
     bits: str
     labels: str
+    examples: NotRequired[str]
     copies: NotRequired[int]
+
+
+class Sizes(TypedDict):
+    """How many examples each split has."""
+
+    train: int
+    validation: int
+    test: int
+
+
+class StageTold(TypedDict):
+    """A stage of one of a row's runs.
+
+    Attributes:
+      run: the name of its folder.
+      name: of the stage.
+      epochs: that it took, a whole number or not.
+      best_epoch: whose weights were the best on validation; 0 are those that it started from.
+      steps: that it took.
+      seconds: of training.
+      macs: multiply-accumulates spent.
+    """
+
+    run: str
+    name: str
+    epochs: float
+    best_epoch: int
+    steps: int
+    seconds: float
+    macs: float
 
 
 class Record(TypedDict):
@@ -54,7 +88,7 @@ class Record(TypedDict):
     budget: str
     backbone: NotRequired[str]
     networks: int
-    examples: dict[str, int]
+    examples: Sizes
     validation: Scores
     test: Scores
     correct: Correct
@@ -64,7 +98,7 @@ class Record(TypedDict):
     macs_spent: float
     train_seconds: float
     runs: dict[str, dict]
-    stages: list[dict]
+    stages: list[StageTold]
     parts: Parts
     routing_metrics: dict
     precision: str
@@ -121,21 +155,38 @@ def read_record(path: pathlib.Path) -> Record:
         check(record, Record, path.stem)
         if record["format"] != FORMAT:
             raise ValueError(f"format is {record['format']}")
+        if path.stem != f"{record['arm']}-seed{record['seed']}":
+            raise ValueError(f"it holds {record['arm']}, seed {record['seed']}")
+        if ARMS.get(record["arm"]) != (record["kind"], record["mode"], record["routing"]):
+            raise ValueError(f"there is no such arm as {record['arm']} is here")
         correct = unpack(record["correct"])
+        if not len(correct) == record["examples"]["test"] > 0:
+            raise ValueError("correct and examples.test say different things")
         if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
             raise ValueError("correct and test.accuracy say different things")
     except ValueError as error:
-        raise UserError(f"{path}: is damaged, or another version wrote it ({error}).") from error
+        raise UserError(
+            f"{path}: is damaged, or another version wrote it ({error}); without the file the row "
+            "is made again."
+        ) from error
     return record
 
 
 def read_rows(folder: pathlib.Path) -> list[Record]:
-    """All rows in a folder.
+    """All rows of a comparison.
 
     Raises:
-      UserError: one is damaged, or another version wrote it.
+      UserError: one is damaged, another version wrote it, or it is of another comparison.
     """
-    return [read_record(path) for path in sorted(folder.glob("*.json"))]
+    rows = {path: read_record(path) for path in sorted(folder.glob("*.json"))}
+    if rows:
+        first = next(iter(rows.values()))
+        base = Config.from_dict(first["config"])
+        data = next((row["data"] for row in rows.values() if "data" in row), "")
+        for path, row in rows.items():
+            check_same_setting(path, row, base, data)
+        check_same_test({str(path): row["correct"] for path, row in rows.items()})
+    return list(rows.values())
 
 
 def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: str) -> None:
@@ -148,9 +199,13 @@ def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: s
       data: digest of the data that they have in common.
 
     Raises:
-      UserError: it is one.
+      UserError: it is one, or of another version.
     """
-    differences = identity_differences(Config.from_dict(record["config"]), base)
+    try:
+        stored = Config.from_dict(record["config"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    differences = identity_differences(stored, base)
     if not differences and record.get("data", data) != data:
         differences = ["other examples, groups or class weights behind the same flags"]
     if differences:
@@ -158,3 +213,23 @@ def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: s
             f"{path}: is a row of another comparison: {', '.join(differences)}; use another "
             "--results, or the flags of that one."
         )
+
+
+def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses rows that were tested on different examples behind the same flags.
+
+    Args:
+      tested: what `Correct` says of the examples, by what it is that says so.
+
+    Raises:
+      UserError: names two of them.
+    """
+    for key in ("count", "labels", "examples"):
+        noted = {name: found[key] for name, found in tested.items() if key in found}
+        first = next(iter(noted), "")
+        for name, value in noted.items():
+            if value != noted[first]:
+                raise UserError(
+                    f"{name}: was tested on other examples than {first}; use another --results, or "
+                    "the test split of that one."
+                )

@@ -7,11 +7,12 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-from moe.compare.present import HOW, grids, verdict
+from moe.compare.present import grids, verdict
 from moe.compare.record import Record
 from moe.compare.summary import Summary, by_arm
 from moe.files import write_json, write_whole
 from moe.report.available import REPORT
+from moe.typed import dig
 
 _COLUMNS = {
     "arm": ("arm",),
@@ -47,7 +48,7 @@ def write_files(workdir: pathlib.Path, records: Sequence[Record], summary: Summa
     table = csv.writer(text, lineterminator="\n")
     table.writerow(_COLUMNS)
     for rows in by_arm(records).values():
-        table.writerows([_dig(row, path) for path in _COLUMNS.values()] for row in rows)
+        table.writerows([dig(row, *path) for path in _COLUMNS.values()] for row in rows)
     write_whole(workdir / "compare.csv", text.getvalue().encode())
 
 
@@ -66,8 +67,7 @@ def write_report(workdir: pathlib.Path, summary: Summary, command: str) -> pathl
         drawn = [(picture, png(picture.figure)) for picture in figures(summary)]
     for picture, image in drawn:
         write_whole(workdir / "figures" / f"{picture.name}.png", image)
-    compared = {"Mixtures against their controls", "Modes and routings against each other"}
-    tables = [Table(*grid, note=HOW if grid.title in compared else "") for grid in grids(summary)]
+    tables = [Table(*grid) for grid in grids(summary)]
     examples = summary["examples"]
     facts = [
         ("data set", summary["dataset"]),
@@ -87,9 +87,3 @@ def write_report(workdir: pathlib.Path, summary: Summary, command: str) -> pathl
     )
     write_whole(workdir / REPORT, text.encode())
     return workdir / REPORT
-
-
-def _dig(content: object, path: Sequence[str]) -> object:
-    for key in path:
-        content = (content or {}).get(key)
-    return content

@@ -5,22 +5,29 @@ from __future__ import annotations
 import dataclasses
 import gc
 import pathlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
-from moe.compare.answers import make_record
+from moe.compare.answers import identity_of, make_record
 from moe.compare.arms import in_order, possible_arms
 from moe.compare.plan import Row, Run, Setting, all_runs, make_row
 from moe.compare.present import comparison_text
-from moe.compare.record import Record, check_same_setting, read_record, write_record
+from moe.compare.record import (
+    Record,
+    check_same_setting,
+    check_same_test,
+    read_record,
+    write_record,
+)
 from moe.compare.report import write_files, write_report
 from moe.compare.size import check_whitened, members, wide_backbones
 from moe.compare.summary import summarize
 from moe.config.identity import identity_differences
 from moe.config.run import Config
 from moe.config.tools import CompareConfig
+from moe.data.pipeline import Split
 from moe.errors import UserError, warn
 from moe.files import alone_in, choose_workdir, is_there, make_workdir
 from moe.models import backbones
@@ -99,10 +106,17 @@ def _make(
     Returns:
       The exit code of the signal that stopped the queue, else 0; and the rows that failed.
     """
-    test, failed = None, []
+    # Rows that are there were tested already: on these examples?
+    test = _open_test(workspace, records) if records else None
+    failed = []
     for number, row in enumerate(rows, start=1):
         print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
+        path = results / f"{row.label}.json"
         try:
+            if is_there(path):  # another queue has made it meanwhile
+                records[row.name, row.seed] = _read(path, workspace.config, workspace.digest())
+                print(f"{row.label}: was made by another queue meanwhile", flush=True)
+                continue
             code = _train_runs(row, workspace, workdir)
             if code:
                 return code, failed
@@ -114,7 +128,7 @@ def _make(
             continue
         finally:
             _forget_networks()
-        write_record(results / f"{row.label}.json", record)
+        write_record(path, record)
         records[row.name, row.seed] = record
         print(f"{row.label}: test {100 * record['test']['accuracy']:.2f} %", flush=True)
     return 0, failed
@@ -135,12 +149,29 @@ def read_folder(results: pathlib.Path, base: Config, data: str) -> dict[tuple[st
     Raises:
       UserError: one is damaged, or of another comparison.
     """
-    found = {}
-    for path in sorted(results.glob("*.json")):
-        record = read_record(path)
-        check_same_setting(path, record, base, data)
-        found[record["arm"], record["seed"]] = record
-    return found
+    found = {path: _read(path, base, data) for path in sorted(results.glob("*.json"))}
+    check_same_test({str(path): record["correct"] for path, record in found.items()})
+    return {(record["arm"], record["seed"]): record for record in found.values()}
+
+
+def _read(path: pathlib.Path, base: Config, data: str) -> Record:
+    record = read_record(path)
+    check_same_setting(path, record, base, data)
+    return record
+
+
+def _open_test(workspace: Workspace, records: Mapping[tuple[str, int], Record]) -> Split:
+    """The test split.
+
+    Raises:
+      UserError: rows were tested on other examples.
+    """
+    test = workspace.open_test()
+    now = {f"what --dataset={workspace.source.name} has now": identity_of(test)}
+    check_same_test(
+        now | {f"{name}-seed{seed}": row["correct"] for (name, seed), row in records.items()}
+    )
+    return test
 
 
 def _open(run: Config) -> Workspace:

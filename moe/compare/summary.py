@@ -12,9 +12,11 @@ from moe.compare.arms import ARMS, controls_of, mixture_pairs
 from moe.compare.record import Record, unpack
 from moe.compare.statistics import bootstrap_difference, holm
 from moe.evaluate.metrics import mcnemar
+from moe.typed import dig
 
 SIGNIFICANT = 0.05
 Summary = Mapping[str, Any]
+Spread = dict[str, float | None]
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
@@ -26,8 +28,9 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
       `controls`, each mixture against each of its controls; `mixtures`, modes and routings against
-      each other; `chosen`, the mixture that validation chooses, or None, and `chosen_by`, the seeds
-      that all mixtures have and the mean that it has at them.
+      each other; `chosen`, the mixture that validation chooses, or None, and `chosen_by`: the
+      `seeds` that all candidates have, the mean `validation` accuracy that it has at them, and the
+      mixtures `left_out` that have too few seeds yet.
     """
     arms = by_arm(records)
     first = records[0]
@@ -66,15 +69,19 @@ def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
     return found
 
 
+def spread_over(values: Sequence[float | None]) -> Spread | None:
+    """Their `mean` and standard `deviation`, None of a single value; None where one is missing."""
+    if any(value is None for value in values):
+        return None
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "deviation": deviation}
+
+
 def means(rows: Sequence[Record]) -> dict[str, Any]:
     """An arm's rows together: means and deviations over their seeds."""
 
-    def spread(value: Callable[[Record], float | None]) -> dict[str, float | None] | None:
-        values = [value(row) for row in rows]
-        if any(v is None for v in values):
-            return None
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return {"mean": statistics.fmean(values), "deviation": deviation}
+    def spread(value: Callable[[Record], float | None]) -> Spread | None:
+        return spread_over([value(row) for row in rows])
 
     def answers(split: str) -> dict[str, Any]:
         return {k: spread(lambda row, k=k: row[split][k]) for k in ("accuracy", "nll", "ece")}
@@ -90,9 +97,10 @@ def means(rows: Sequence[Record]) -> dict[str, Any]:
         "validation": answers("validation"),
         "test": answers("test"),
         "parts": {
-            name: spread(lambda row, path=path: _dig(row["parts"], *path, "accuracy"))
+            name: spread(lambda row, path=path: dig(row["parts"], *path, "accuracy"))
             for name, path in _part_paths(first)
         },
+        "calibration": _calibration(rows),
         "routing_metrics": {
             key: spread(lambda row, key=key: row["routing_metrics"].get(key)) for key in numbers
         },
@@ -101,6 +109,21 @@ def means(rows: Sequence[Record]) -> dict[str, Any]:
         **{key: spread(lambda row, key=key: row[key]) for key in ("macs_spent", "train_seconds")},
         "plain_blend": _blends_plainly(rows),
     }
+
+
+def _calibration(rows: Sequence[Record]) -> dict[str, list]:
+    """The bins of all seeds together, see `moe.evaluate.metrics.calibration_bins`."""
+    bins = [row["calibration"] for row in rows]
+    count = [sum(counts) for counts in zip(*(found["count"] for found in bins), strict=True)]
+
+    def mean(key: str) -> list[float | None]:
+        sums = [
+            sum(n * value for n, value in of_bin if n)
+            for of_bin in zip(*(zip(b["count"], b[key], strict=True) for b in bins), strict=True)
+        ]
+        return [total / n if n else None for total, n in zip(sums, count, strict=True)]
+
+    return {"count": count, "accuracy": mean("accuracy"), "confidence": mean("confidence")}
 
 
 def _blends_plainly(rows: Sequence[Record]) -> bool:
@@ -118,12 +141,6 @@ def _part_paths(record: Record) -> list[tuple[str, tuple[str, ...]]]:
     found = [(name, (name,)) for name in ("baseline", "gate") if name in record["parts"]]
     experts = record["parts"].get("experts", {})
     return [*found, *((f"expert {name}", ("experts", name)) for name in experts)]
-
-
-def _dig(content: Any, *keys: str) -> Any:
-    for key in keys:
-        content = (content or {}).get(key)
-    return content
 
 
 def family(
@@ -149,11 +166,7 @@ def family(
 def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, Any] | None:
     """`a` against `b` at the seeds that both have; None where there is none."""
     rows_a, rows_b = ({row["seed"]: row for row in arms[name]} for name in (a, b))
-    seeds = [
-        seed
-        for seed in sorted(set(rows_a) & set(rows_b))
-        if rows_a[seed]["correct"]["labels"] == rows_b[seed]["correct"]["labels"]
-    ]
+    seeds = sorted(set(rows_a) & set(rows_b))
     if not seeds:
         return None
     correct_a, correct_b = (
@@ -165,6 +178,10 @@ def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, 
         "a": a,
         "b": b,
         "seeds": seeds,
+        "test": {
+            name: spread_over([rows[seed]["test"]["accuracy"] for seed in seeds])
+            for name, rows in ((a, rows_a), (b, rows_b))
+        },
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
@@ -179,20 +196,27 @@ def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, 
 
 
 def _choice(mixtures: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
-    """The mixture of the highest mean validation accuracy, over the seeds that all of them have;
+    """The mixture of the highest mean validation accuracy, over the seeds that all candidates have;
     the cheaper one of equals. The test split has no say.
+
+    A candidate has at least half as many seeds as the mixture with most of them: one that has just
+    begun does not reduce the choice between the others to its own first seed.
     """
     nothing = {"chosen": None, "chosen_by": None}
-    if not mixtures:
+    most = max(map(len, mixtures.values()), default=0)
+    candidates = {name: rows for name, rows in mixtures.items() if 2 * len(rows) >= most}
+    if not candidates:
         return nothing
-    common = set.intersection(*({row["seed"] for row in rows} for rows in mixtures.values()))
+    common = set.intersection(*({row["seed"] for row in rows} for rows in candidates.values()))
     if not common:
         return nothing
 
     def worth(name: str) -> tuple[float, float]:
-        rows = [row for row in mixtures[name] if row["seed"] in common]
+        rows = [row for row in candidates[name] if row["seed"] in common]
         accuracy = statistics.fmean(row["validation"]["accuracy"] for row in rows)
         return accuracy, -rows[0]["macs_per_example"]["active"]
 
-    best = max(mixtures, key=worth)
-    return {"chosen": best, "chosen_by": {"seeds": sorted(common), "validation": worth(best)[0]}}
+    best = max(candidates, key=worth)
+    by = {"seeds": sorted(common), "validation": worth(best)[0]}
+    left_out = [name for name in mixtures if name not in candidates]
+    return {"chosen": best, "chosen_by": {**by, "left_out": left_out}}

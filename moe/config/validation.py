@@ -68,7 +68,7 @@ def validate(
     _check_values({k: v for section in sections for k, v in dataclasses.asdict(section).items()})
     _check_data(mode, data)
     _check_networks(mode, model)
-    _check_routing(model, loss)
+    _check_routing(mode, model, loss)
     _check_training(train)
     _check_device(mode, runtime)
 
@@ -145,12 +145,13 @@ def _check_unlike_experts(mode: str, model: ModelConfig) -> None:
         raise UserError(f"{given}: --mode={mode} weighs one network; name one for all.")
 
 
-def _check_routing(model: ModelConfig, loss: LossConfig) -> None:
+def _check_routing(mode: str, model: ModelConfig, loss: LossConfig) -> None:
     """What a router can do, and which losses reach it."""
     chooses_k = model.routing in choices.TOP_K_ROUTINGS
     if model.top_k != 1 and not chooses_k:
         fail("top_k", model.top_k, f"1 with --routing={model.routing}; use --routing=topk")
-    if model.balance_bias and model.routing not in choices.BALANCED_ROUTINGS:
+    steers = model.routing in choices.BALANCED_ROUTINGS or mode == "compare"  # some of its arms
+    if model.balance_bias and not steers:
         raise UserError(
             f"--balance_bias={model.balance_bias}: steers who is chosen, and "
             f"--routing={model.routing} leaves no such choice to it; use --routing=hard or topk, "

@@ -73,13 +73,21 @@ def rotate(source: Source, turning: Turning) -> Source:
     angles = turning.angles
     every = turning.copies == "all"
     arrange = functools.partial(_arrange, angles=angles, every=every)
-    copies = f" Each image is there at all {len(angles)} angles." if every else ""
+    told = [
+        source.note,
+        "Images are turned by known angles, which gate and experts are told in training: here is "
+        "something to divide.",
+    ]
+    if any(angle % 90 for angle in angles):
+        told.append("Dark corners show the angle.")
+    if every:
+        told.append(f"Each image is there at all {len(angles)} angles.")
     return dataclasses.replace(
         source,
         name=f"rotate:{turning.name}?angles={','.join(map(str, angles))}&copies={turning.copies}",
         partition=None,
         example_groups=tuple(f"turned_{angle}" for angle in angles),
-        note=" ".join(filter(None, [source.note, f"Images are turned by known angles.{copies}"])),
+        note=" ".join(filter(None, told)),
         arrange=arrange,
         copies=len(angles) if every else 1,
         # Mirrored, what is turned by 90 degrees looks like another image turned by 270.

@@ -25,27 +25,28 @@ _HEADER = (
 )
 
 
-def chosen(comparisons: Mapping[str, Sequence[Record]]) -> dict[str, Summary]:
-    """Summaries, by name, of those comparisons in which validation has a mixture to choose."""
-    summaries = {name: summarize(rows) for name, rows in comparisons.items() if rows}
-    return {name: found for name, found in summaries.items() if found["chosen"]}
+def summarized(comparisons: Mapping[str, Sequence[Record]]) -> dict[str, Summary]:
+    """Summaries by name of the comparisons that have a row."""
+    return {name: summarize(rows) for name, rows in comparisons.items() if rows}
 
 
-def finding(summaries: Mapping[str, Summary]) -> str:
+def finding(summaries: Mapping[str, Summary], about: Mapping[str, str]) -> str:
     """Each comparison's headline, and its chosen mixture against its controls, as Markdown.
 
     Args:
-      summaries: of comparisons with a chosen mixture, by name.
+      summaries: of comparisons, by name.
+      about: what a comparison is about, by its name, where somebody has written it down.
     """
-    lines = [
-        f"- **{name}** (`{found['dataset']}`, {found['budget']}): {' '.join(headline(found))}\n"
-        for name, found in summaries.items()
-    ]
+    lines = []
+    for name, found in summaries.items():
+        told = [about[name]] if name in about else []
+        told += headline(found)
+        lines.append(f"- **{name}** (`{found['dataset']}`, {found['budget']}): {' '.join(told)}\n")
     rows = [
         [
             name,
-            *_arm(found, comparison["a"]),
-            *_arm(found, comparison["b"]),
+            *_arm(found, comparison, "a"),
+            *_arm(found, comparison, "b"),
             str(len(comparison["seeds"])),
             points(comparison),
             outcome(comparison),
@@ -74,7 +75,8 @@ def put_between(text: str, block: str) -> str:
     return replace_marked(text, BEGIN, END, f"{BEGIN}\n{block}\n{END}")
 
 
-def _arm(summary: Summary, name: str) -> tuple[str, str, str]:
-    arm = summary["arms"][name]
-    macs = arm["macs_per_example"]["active"] / 1e6
-    return name, spread(arm["test"]["accuracy"], 100, 2), f"{macs:,.4g} M"
+def _arm(summary: Summary, comparison: Mapping[str, Any], side: str) -> tuple[str, str, str]:
+    """One side of a difference, at the seeds that both sides have."""
+    name = comparison[side]
+    macs = summary["arms"][name]["macs_per_example"]["active"] / 1e6
+    return name, spread(comparison["test"][name], 100, 2), f"{macs:,.4g} M"

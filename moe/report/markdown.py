@@ -17,6 +17,11 @@ def origin(found: Mapping[str, Any]) -> str:
     return f"`{found['command']}`; {made_with(found)}"
 
 
+def origin_line(title: str, found: Mapping[str, Any]) -> str:
+    """The same as an item of a list."""
+    return f"- {title}: {origin(found)}"
+
+
 def made_with(found: Mapping[str, Any]) -> str:
     """Device, versions and revision: what the runs of one experiment have in common."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())

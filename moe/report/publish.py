@@ -11,8 +11,8 @@ import sys
 from moe.report.clock_section import clock_pictures
 from moe.report.differences import differences
 from moe.report.drawing import png, style
-from moe.report.finding import chosen, compared, finding, put_between
-from moe.report.results_page import load_comparisons, whole_page
+from moe.report.finding import compared, finding, put_between, summarized
+from moe.report.results_page import load_about, load_comparisons, whole_page
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -21,9 +21,9 @@ def main() -> int:
     """Writes the pages beside the folder of results."""
     folder = _ROOT / "docs" / "results"
     folder.with_suffix(".md").write_text(whole_page(folder), encoding="utf-8")
-    summaries = chosen(load_comparisons(folder))
+    summaries = summarized(load_comparisons(folder))
     readme = _ROOT / "README.md"
-    text = put_between(readme.read_text(encoding="utf-8"), finding(summaries))
+    text = put_between(readme.read_text(encoding="utf-8"), finding(summaries, load_about(folder)))
     readme.write_text(text, encoding="utf-8")
     with style():
         picture = differences(

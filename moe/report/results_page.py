@@ -1,20 +1,17 @@
 """The page `docs/results.md`, made of the committed results.
 
-Every file `docs/results/NAME-seedN.json` is the `results.json` that a run wrote; files that differ
-in the seed only become one row. Every folder `docs/results/compare/NAME` holds the rows of a
-comparison, see `moe.compare.record`; `docs/results/ablations/NAME/whole` those of one arm, and the
-folders beside it those of the same arm without a part of its recipe. What the other folders hold is
-said where they are read.
+`moe.report.runs_section` says what lies in the folder itself. Every folder
+`docs/results/compare/NAME` holds the rows of a comparison, see `moe.compare.record`, and in
+`about.txt` what it is about; `docs/results/ablations/NAME/whole` those of one arm, and the folders
+beside it those of the same arm without a part of its recipe. What the other folders hold is said
+where they are read.
 """
 
 from __future__ import annotations
 
 import collections
 import pathlib
-import re
-import shlex
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.ablations import ablation
@@ -23,14 +20,8 @@ from moe.compare.record import Record, read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
 from moe.report.clock_section import clock_section, load_logged
-from moe.report.markdown import made_with, origin, table
-
-_AGREEMENT = "group_normalized_mutual_information"
-_MACS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
-_TIME = ((60, "min"), (1, "s"))
-Results = Mapping[str, Any]
-_EACH_RUN = ("--seed=", "--workdir=")
-"""What the commands of one experiment's runs differ in."""
+from moe.report.markdown import origin, origin_line, table
+from moe.report.runs_section import load_results, runs_section
 
 _INTRODUCTION = """\
 # Results
@@ -72,17 +63,15 @@ a second of the first over the second; cost: the inverse; GFLOP/s: of useful wor
 """
 
 
-def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
-    """All results by name, the seeds of one name together and in order."""
-    found: dict[str, list[Results]] = {}
-    for path in sorted(folder.glob("*.json")):
-        found.setdefault(re.sub(r"-seed\d+$", "", path.stem), []).append(read_json(path))
-    return {name: sorted(runs, key=lambda run: run["seed"]) for name, runs in sorted(found.items())}
-
-
 def load_comparisons(folder: pathlib.Path) -> dict[str, list[Record]]:
     """The rows of every comparison, by its name."""
     return load_rows(folder / "compare")
+
+
+def load_about(folder: pathlib.Path) -> dict[str, str]:
+    """A sentence or two of what a comparison is about, by its name, where there are any."""
+    found = sorted((folder / "compare").glob("*/about.txt"))
+    return {path.parent.name: path.read_text(encoding="utf-8").strip() for path in found}
 
 
 def load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
@@ -92,13 +81,13 @@ def load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
 
 def whole_page(folder: pathlib.Path) -> str:
     """All that is published in `folder`: runs, evaluations of some, groups found, benchmarks."""
-    blocks = [results_page(load_results(folder))]
+    blocks = [_INTRODUCTION, runs_section(load_results(folder))]
     logged = load_logged(folder)
     if logged:
         blocks.append(clock_section(logged))
     comparisons = load_comparisons(folder)
     if any(comparisons.values()):
-        blocks.append(comparisons_section(comparisons))
+        blocks.append(comparisons_section(comparisons, load_about(folder)))
     ablations = {path.name: load_rows(path) for path in sorted((folder / "ablations").glob("*/"))}
     if ablations:
         blocks.append(ablations_section(ablations))
@@ -114,21 +103,9 @@ def whole_page(folder: pathlib.Path) -> str:
     return "\n".join(blocks)
 
 
-def results_page(results: Mapping[str, Sequence[Results]]) -> str:
-    """The page, as Markdown."""
-    blocks = [_INTRODUCTION]
-    datasets = dict.fromkeys(runs[0]["dataset"] for runs in results.values())
-    for dataset in datasets:
-        chosen = {n: runs for n, runs in results.items() if runs[0]["dataset"] == dataset}
-        blocks.append(f"## {dataset}\n")
-        note = next(iter(chosen.values()))[0]["note"]
-        if note:
-            blocks.append(f"{note}\n")
-        blocks += [_accuracy_table(chosen), _cost_table(chosen), _origin_list(chosen)]
-    return "\n".join(blocks)
-
-
-def comparisons_section(comparisons: Mapping[str, Sequence[Record]]) -> str:
+def comparisons_section(
+    comparisons: Mapping[str, Sequence[Record]], about: Mapping[str, str]
+) -> str:
     """What `--mode=compare` found: for each comparison the finding in words, and its tables."""
     blocks = [f"{_COMPARISONS}\n{HOW}\n"]
     for name, rows in comparisons.items():
@@ -138,6 +115,7 @@ def comparisons_section(comparisons: Mapping[str, Sequence[Record]]) -> str:
         sizes = ", ".join(f"{count:,} {split}" for split, count in summary["examples"].items())
         blocks += [
             f"### {name}\n",
+            *([f"{about[name]}\n"] if name in about else []),
             f"{summary['dataset']}, budget {summary['budget']}; {sizes} examples; "
             f"{', '.join(summary['precisions'])}.\n",
             "".join(f"- {sentence}\n" for sentence in verdict(summary)),
@@ -205,7 +183,7 @@ def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
             f"{gap:.1e} in any probability.\n"
             for routing, gap in gaps
         ]
-        blocks.append(_origin(f"**{name}**", found) + "\n")
+        blocks.append(origin_line(f"**{name}**", found) + "\n")
     return "\n".join(blocks)
 
 
@@ -225,7 +203,7 @@ def discovery_section(discoveries: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for name, found in discoveries.items()
     ]
-    origins = [_origin(f"**{name}**", found) for name, found in discoveries.items()]
+    origins = [origin_line(f"**{name}**", found) for name, found in discoveries.items()]
     return "\n".join([_DISCOVERY, table(header, rows), *origins]) + "\n"
 
 
@@ -258,7 +236,7 @@ def speed_section(benchmarks: Mapping[str, Mapping[str, Any]]) -> str:
             f"things are told apart by {100 * found['resolution']:.1f} %{_bias(found)}:\n",
             table(header, rows),
             *(f"- {verdict['sentence']}.\n" for verdict in found.get("verdicts", ())),
-            _origin(f"**{name}**", found) + "\n",
+            origin_line(f"**{name}**", found) + "\n",
         ]
     return "\n".join(blocks)
 
@@ -266,140 +244,3 @@ def speed_section(benchmarks: Mapping[str, Mapping[str, Any]]) -> str:
 def _bias(found: Mapping[str, Any]) -> str:
     """What a benchmark says of two equal things of which one was always faster."""
     return f", with a bias of {100 * found['bias']:.1f} %" if found.get("bias") else ""
-
-
-def _accuracy_table(results: Mapping[str, Sequence[Results]]) -> str:
-    named = [runs for runs in results.values() if runs[0]["parts"].get("gate", {}).get("accuracy")]
-    experts = list(dict.fromkeys(name for runs in named for name in runs[0]["groups"]))
-    header = ["run", "mode", "routing", "seeds", "mixture", "NLL", "ECE", "baseline", "gate"]
-    header += [f"expert {name}" for name in experts]
-    header += ["NMI of expert and group", "dead experts, %"]
-
-    def row(name: str, runs: Sequence[Results]) -> list[str]:
-        def part(*keys: str) -> str:
-            return _spread(runs, lambda run: _dig(run["parts"], *keys, "accuracy"), 100, 2)
-
-        return [
-            name,
-            runs[0]["mode"],
-            runs[0]["routing"],
-            str(len(runs)),
-            _spread(runs, lambda run: run["test"]["accuracy"], 100, 2),
-            _spread(runs, lambda run: run["test"]["nll"], 1, 3),
-            _spread(runs, lambda run: run["test"]["ece"], 1, 3),
-            part("baseline"),
-            part("gate"),
-            *(part("experts", expert) for expert in experts),
-            _spread(runs, lambda run: run["routing_metrics"].get(_AGREEMENT), 1, 3),
-            _spread(runs, lambda run: run["routing_metrics"].get("dead_experts"), 100, 0),
-        ]
-
-    return table(header, [row(name, runs) for name, runs in results.items()])
-
-
-def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
-    header = [
-        "run",
-        "parameters",
-        "run MACs an example",
-        "MACs spent",
-        "first step after, s",
-        "training time",
-        "clock",
-        "examples/s",
-        "precision",
-    ]
-    rows = [
-        [
-            name,
-            f"{runs[0]['params']['total']:,}",
-            f"{runs[0]['macs_per_example']['active']:,}",
-            _in_unit(runs, "macs_spent", _MACS),
-            _spread(runs, lambda run: run.get("startup_seconds"), 1, 1),
-            _in_unit(runs, "train_seconds", _TIME),
-            _in_unit(runs, "clock_seconds", _TIME),
-            _spread(runs, lambda run: run["throughput"]["examples_per_second"], 1, 0),
-            runs[0]["precision"],
-        ]
-        for name, runs in results.items()
-    ]
-    return table(header, rows)
-
-
-def _origin_list(results: Mapping[str, Sequence[Results]]) -> str:
-    lines = []
-    for name, runs in results.items():
-        lines += [_origin(f"**{name}**, {_seeds(like)}", like[0]) for like in _by_origin(runs)]
-        lines.append(f"  - {_stages(runs)}")
-        lines += [
-            f"  - seed {run['seed']}, health: {told}" for run in runs if (told := _health(run))
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _by_origin(runs: Sequence[Results]) -> list[list[Results]]:
-    """Runs of one name, those of one command, machine, software and revision together."""
-    found: dict[tuple[str, ...], list[Results]] = {}
-    for run in runs:
-        what = [flag for flag in shlex.split(run["command"]) if not flag.startswith(_EACH_RUN)]
-        found.setdefault((made_with(run), *what), []).append(run)
-    return list(found.values())
-
-
-def _seeds(runs: Sequence[Results]) -> str:
-    return f"seed{'s' * (len(runs) > 1)} {', '.join(str(run['seed']) for run in runs)}"
-
-
-def _health(run: Results) -> str:
-    """What went wrong while it trained, and after which epochs; nothing in an older version."""
-    told: dict[str, dict[str, None]] = {}
-    for found in run.get("health", ()):
-        told.setdefault(f"{found['condition']}, {found['stage']}", {})[str(found["epoch"])] = None
-    return "; ".join(f"{what} epoch {', '.join(epochs)}" for what, epochs in told.items())
-
-
-def _stages(runs: Sequence[Results]) -> str:
-    """How long every stage went on, and after which epoch it was best on validation."""
-    told = []
-    for stages in zip(*(run["stages"] for run in runs), strict=True):
-        best = [stage["best_epoch"] for stage in stages]
-        epochs = ", ".join(
-            f"{b} of {stage['epochs']:g}" for b, stage in zip(best, stages, strict=True)
-        )
-        told.append(f"{stages[0]['name']} {epochs}")
-        if stages[0]["kind"] == "blend" and not any(best):
-            told[-1] += " (the even blend that it starts from: a plain average, nothing learned)"
-    return f"best epochs on validation: {'; '.join(told)}"
-
-
-def _origin(title: str, found: Mapping[str, Any]) -> str:
-    return f"- {title}: {origin(found)}"
-
-
-def _dig(content: Any, *keys: str) -> Any:
-    for key in keys:
-        content = (content or {}).get(key)
-    return content
-
-
-def _spread(
-    runs: Sequence[Results], value: Callable[[Results], float | None], scale: float, digits: int
-) -> str:
-    """Mean ± standard deviation over the runs; a dash where a run has no such number."""
-    values = [value(run) for run in runs]
-    if any(v is None for v in values):
-        return "-"
-    scaled = [v * scale for v in values]
-    mean = f"{statistics.fmean(scaled):,.{digits}f}"
-    return mean if len(scaled) < 2 else f"{mean} ± {statistics.stdev(scaled):,.{digits}f}"
-
-
-def _in_unit(runs: Sequence[Results], key: str, units: Sequence[tuple[float, str]]) -> str:
-    """The spread in the largest unit that the mean reaches, else in the smallest; a dash where an
-    older version did not note it down.
-    """
-    if any(key not in run for run in runs):
-        return "-"
-    mean = statistics.fmean(run[key] for run in runs)
-    size, name = next((unit for unit in units if mean >= unit[0]), units[-1])
-    return f"{_spread(runs, lambda run: run[key], 1 / size, 1)} {name}".rstrip()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from moe.config.run import Config
 from moe.config.specs import read_budget
 from moe.data.pipeline import Split, steps_per_epoch
+from moe.errors import warn
 from moe.models import cost
 from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import make_router
@@ -52,14 +53,14 @@ def allot(
     part = [_share(config.mode, stage) for stage in stages]
     if budget.unit == "epochs":
         epochs = [budget.amount * share for share in part]
-        return _by_epochs(stages, epochs, epoch_steps)
+        return _by_epochs(config, stages, epochs, epoch_steps)
     macs = [
         share * size * batch_size * _macs(config, mixture, stage)
         for stage, share, size in zip(stages, part, epoch_steps, strict=True)
     ]
     if budget.unit == "macs":
         epochs = [budget.amount * share / sum(macs) for share in part]
-        return _by_epochs(stages, epochs, epoch_steps)
+        return _by_epochs(config, stages, epochs, epoch_steps)
     seconds = [budget.amount * cost / sum(macs) for cost in macs]
     return [dataclasses.replace(s, seconds=n) for s, n in zip(stages, seconds, strict=True)]
 
@@ -78,7 +79,14 @@ def _macs(config: Config, mixture: MixtureOfExperts, stage: Stage) -> int:
 
 
 def _by_epochs(
-    stages: Sequence[Stage], epochs: Sequence[float], epoch_steps: Sequence[int]
+    config: Config, stages: Sequence[Stage], epochs: Sequence[float], epoch_steps: Sequence[int]
 ) -> list[Stage]:
-    steps = [max(1, round(n * size)) for n, size in zip(epochs, epoch_steps, strict=True)]
+    steps = [round(n * size) for n, size in zip(epochs, epoch_steps, strict=True)]
+    short = [stage.name for stage, n in zip(stages, steps, strict=True) if n < 1]
+    if short:
+        warn(
+            f"--budget={config.train.budget}: does not pay for a step of {', '.join(short)}; it "
+            "takes one all the same."
+        )
+    steps = [max(1, n) for n in steps]
     return [dataclasses.replace(s, steps=n) for s, n in zip(stages, steps, strict=True)]

@@ -29,7 +29,7 @@ def test_the_whole_recipe_stands_against_each_part_left_out():
     assert said == [
         "Worse than the whole recipe: no-trick.",
         "Not told apart from the whole recipe by these seeds and examples: no-habit.",
-        "Fewer than five seeds: how far seeds differ is itself known only roughly.",
+        "With fewer than five seeds it is known only roughly how far seeds differ.",
     ]
 
 

@@ -175,6 +175,36 @@ def test_rows_of_other_data_behind_the_same_flags_are_refused(undisturbed, tmp_p
     assert not list((tmp_path / "results").glob("*.json"))
 
 
+def test_rows_tested_on_other_examples_are_no_company(undisturbed, tmp_path, monkeypatch):
+    """Nothing is trained before that is said."""
+    other = toy_source()
+    features, label, *rest = other.test()
+    changed = dataclasses.replace(other, test=lambda: Examples(255 - features, label, *rest))
+    monkeypatch.setattr(moe.workspace, "open_source", lambda *_: changed)
+    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained"))
+    config = toy_comparison(tmp_path, results=str(undisturbed / "results"), seeds=2)
+    with pytest.raises(UserError, match="seed0: was tested on other examples than what --data"):
+        compare(config)
+
+
+def test_a_row_that_another_queue_made_meanwhile_is_taken(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    real = moe.compare.run.write_record
+
+    def write_and_another(path, record):
+        real(path, record)
+        for made in (undisturbed / "results").glob("separate-*.json"):
+            shutil.copy(made, path.parent)
+
+    monkeypatch.setattr(moe.compare.run, "write_record", write_and_another)
+    assert compare(toy_comparison(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert said.count("was made by another queue meanwhile") == 2
+    assert records(tmp_path / "results") == records(undisturbed / "results")
+
+
 def test_a_queue_goes_on_from_another_place(undisturbed, tmp_path, monkeypatch, capsys):
     """Runs that start from others know them by a path."""
     shutil.copytree(undisturbed, tmp_path / "moved")

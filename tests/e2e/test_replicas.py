@@ -116,7 +116,7 @@ def test_a_run_goes_on_with_fewer_replicas(alone, tmp_path):
 def test_fewer_gpus_than_asked_for(tmp_path, toy, capsys):
     if tf.config.list_physical_devices("GPU"):
         return
-    asked = toy_config(tmp_path, gpus=1)
+    asked = toy_config(tmp_path, "gate", epochs=1, gpus=1)
     required = dataclasses.replace(asked.runtime, require_gpus=True)
     with pytest.raises(UserError, match="--gpus=1: 0 visible"):
         run.train(dataclasses.replace(asked, runtime=required))

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from rows import make_rows
+from rows import make_row, make_rows
 
-from moe.report.finding import BEGIN, END, chosen, compared, finding, put_between
-from moe.report.results_page import load_comparisons
+from moe.report.finding import BEGIN, END, compared, finding, put_between, summarized
+from moe.report.results_page import load_about, load_comparisons
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75}
@@ -14,16 +14,16 @@ TOY = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75}
 
 def test_the_readme_says_what_the_rows_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    summaries = chosen(load_comparisons(ROOT / "docs" / "results"))
-    assert put_between(text, finding(summaries)) == text
+    summaries = summarized(load_comparisons(ROOT / "docs" / "results"))
+    assert put_between(text, finding(summaries, load_about(ROOT / "docs" / "results"))) == text
     assert (ROOT / "docs" / "finding.png").is_file()
 
 
 def test_a_mixture_stands_beside_every_control():
-    summaries = chosen({"toy": make_rows(3, TOY)})
-    text = finding(summaries)
+    summaries = summarized({"toy": make_rows(3, TOY)})
+    text = finding(summaries, {"toy": "Made up."})
     assert text.startswith(
-        "- **toy** (`toy`, epochs:3): joint-hard is the only mixture here (validation: mean 80.00 %"
+        "- **toy** (`toy`, epochs:3): Made up. joint-hard is the only mixture here (validation: "
     )
     assert "joint-hard is ahead of every control that was trained; average-hard" in text
     for control, macs in (("baseline", "27 M"), ("wide-hard", "105 M")):
@@ -37,8 +37,24 @@ def test_a_mixture_stands_beside_every_control():
     ]
 
 
-def test_without_a_mixture_there_is_no_finding():
-    assert chosen({"begun": make_rows(1, {"baseline": 0.7}), "empty": []}) == {}
+def test_a_line_is_of_the_seeds_that_both_sides_have():
+    rows = [
+        *(make_row("joint-hard", seed, 0.8) for seed in range(3)),
+        make_row("wide-hard", 0, 0.7),
+    ]
+    text = finding(summarized({"toy": rows}), {})
+    (line,) = (line for line in text.splitlines() if "| wide-hard |" in line)
+    (mixture, control) = (100 * rows[n]["test"]["accuracy"] for n in (0, 3))
+    assert line.startswith(f"| toy | joint-hard | {mixture:.2f} |")
+    assert f"| wide-hard | {control:.2f} |" in line
+    assert f"| 1 | {mixture - control:+.2f} [" in line
+
+
+def test_a_comparison_without_a_choice_is_said_to_be_one():
+    summaries = summarized({"begun": make_rows(1, {"baseline": 0.7}), "empty": []})
+    assert "- **begun** (`toy`, epochs:3): No mixture is finished" in finding(summaries, {})
+    assert "empty" not in summaries
+    assert compared(summaries) == {}
 
 
 def test_what_stands_around_the_finding_stays():

@@ -10,7 +10,8 @@ from moe.compare.present import verdict
 from moe.compare.record import write_record
 from moe.compare.summary import summarize
 from moe.report.clock_section import clock_pictures
-from moe.report.results_page import results_page, whole_page
+from moe.report.results_page import whole_page
+from moe.report.runs_section import runs_section
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -207,14 +208,14 @@ def test_what_went_wrong_is_told_by_seed():
         finding("dead expert", 3),
         finding("collapse", 5),
     ]
-    page = results_page({"run": [_run(0, 0.5), _run(1, 0.5) | {"health": found}]})
+    page = runs_section({"run": [_run(0, 0.5), _run(1, 0.5) | {"health": found}]})
     assert page.count("health") == 1
     assert "  - seed 1, health: collapse, joint epoch 3, 5; dead expert, joint epoch 3\n" in page
 
 
 def test_seeds_become_one_row_with_their_spread():
     # mean (70 + 72) / 2 = 71; deviation sqrt((1 + 1) / 1) = 1.41
-    page = results_page({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})
+    page = runs_section({"toy-joint": [_run(0, 0.70), _run(1, 0.72)]})
     assert "| toy-joint | joint | soft | 2 | 71.00 ± 1.41 |" in page
     assert "| 3.0 ± 0.0 P | - | 2.0 ± 0.0 min |" in page
     assert "made up" in page
@@ -232,7 +233,7 @@ def test_seeds_become_one_row_with_their_spread():
 )
 def test_units_fit_the_size_of_the_run(macs, seconds, cells):
     run = _run(0, 0.7) | {"macs_spent": macs, "train_seconds": seconds}
-    assert f"| {cells} |" in results_page({"toy": [run]})
+    assert f"| {cells} |" in runs_section({"toy": [run]})
 
 
 def test_groups_found_are_a_row_a_baseline(tmp_path):

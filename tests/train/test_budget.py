@@ -46,6 +46,17 @@ def test_epochs_are_those_of_each_network(opened, mode, changes, steps):
     assert {stage.seconds for stage in stages} == {None}
 
 
+def test_a_budget_that_pays_for_no_step_is_said(opened, capsys):
+    allotted(opened, "joint", budget="macs:4e9")
+    assert capsys.readouterr().err == ""
+    _, _, stages = allotted(opened, "joint", budget="macs:10")
+    assert [stage.steps for stage in stages] == [1]
+    said = capsys.readouterr().err
+    assert said == (
+        "warning: --budget=macs:10: does not pay for a step of joint; it takes one all the same.\n"
+    )
+
+
 @pytest.mark.parametrize("mode", ["baseline", "separate", "joint", "staged"])
 @pytest.mark.parametrize("routing", ["soft", "hard"])
 def test_macs_are_spent_in_all_and_stages_see_equal_epochs(opened, mode, routing):
