@@ -40,7 +40,7 @@ def figures(summary: Summary) -> Iterator[Picture]:
 
 
 def _about(summary: Summary) -> str:
-    return f"{summary['dataset']} · budget {summary['budget']} · mean over seeds · test split"
+    return f"{summary['dataset']} · budget {summary['budget']} · over seeds · test split"
 
 
 def _accuracy_against(
