@@ -185,6 +185,8 @@ def outcome(comparison: Mapping[str, Any]) -> str:
 # --- words --------------------------------------------------------------------------------------
 
 
+_PLACES = {"ahead": "ahead of", "no": "not told apart from", "behind": "behind"}
+"""Of the chosen mixture, by the outcome of a comparison."""
 _NOTHING = "No mixture is finished at a seed that all mixtures have: nothing to choose yet."
 
 
@@ -252,31 +254,30 @@ def _told(comparison: Mapping[str, Any]) -> str:
 def _whose_gain(summary: Summary) -> list[str]:
     """A gain that a control also has is not the mixture's."""
     chosen = summary["chosen"]
-    rivals = {comparison["b"]: comparison for comparison in against_chosen(summary)}
-    above = rivals.pop("baseline", None)
-    if above is not None and outcome(above) != "ahead":
-        place = "behind" if outcome(above) == "behind" else "not told apart from"
-        return [f"{chosen} is {place} the baseline ({points(above)} points)."]
-    if not rivals:
-        return []
-    better, as_good = (
-        ", ".join(f"{n} ({points(c)})" for n, c in rivals.items() if outcome(c) == what)
-        for what in ("behind", "no")
-    )
-    if better:
-        return [f"{chosen} is behind {better}: without experts more is reached."]
-    if as_good:
-        gain = "whether experts bring anything is open"
-        if above is not None:
-            gain = "how much of what it is ahead of the baseline is due to experts is open"
-        return [f"{chosen} is not told apart from {as_good}: {gain}."]
-    missing = [name for name in controls_of(chosen) if name not in summary["arms"]]
+    found = against_chosen(summary)
+    missing = [name for name in controls_of(chosen) if name not in {c["b"] for c in found}]
+    told = {
+        what: ", ".join(
+            c["b"] + (f" ({points(c)})" if what != "ahead" else "")
+            for c in found
+            if outcome(c) == what
+        )
+        for what in _PLACES
+    }
+    said = []
+    if found:
+        place = "; ".join(f"{_PLACES[what]} {names}" for what, names in told.items() if names)
+        comes_to = ""
+        if told["behind"]:
+            comes_to = ": without experts more is reached"
+        elif told["no"]:
+            comes_to = ": what experts bring beyond that is open"
+        elif not missing:
+            comes_to = ": the gain is the mixture's own"
+        said.append(f"{chosen} is {place}{comes_to}.")
     if missing:
-        return [
-            f"{chosen} is ahead of every control that was trained; {', '.join(missing)} "
-            f"{'was' if len(missing) == 1 else 'were'} not."
-        ]
-    return [f"{chosen} is ahead of every control: the gain is the mixture's own."]
+        said.append(f"Controls that were not trained: {', '.join(missing)}.")
+    return said
 
 
 def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
