@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from moe.compare.arms import ARMS, controls_of
 from moe.compare.summary import SIGNIFICANT, Summary
-from moe.evaluate.tables import format_table, percent
+from moe.evaluate.tables import TIMES, Units, count, format_table, percent, unit_of
 
 _WHAT = {
     "baseline": "the baseline by itself",
@@ -30,8 +30,8 @@ HOW = (
     "little two or three of them tell. The p-values come from the same samples and are corrected "
     "after Holm over the rows of one mixture (against controls) or of the table (against each "
     f"other); told apart is what is below {SIGNIFICANT}. McNemar's exact test at each seed is "
-    "corrected likewise; it is left out where a test example is there several times. Minutes are "
-    "of training alone, on a machine that may have had other work."
+    "corrected likewise; it is left out where a test example is there several times. Times are of "
+    "training alone, on a machine that may have had other work."
 )
 """What the tables of differences mean."""
 
@@ -95,14 +95,14 @@ def _costs(summary: Summary) -> Grid:
         (
             name,
             _network(arm),
-            f"{arm['params']['total'] / 1e6:,.3g} M",
-            f"{arm['macs_per_example']['active'] / 1e6:,.4g} M",
-            f"{arm['macs_spent']['mean'] / 1e12:,.4g} T",
-            spread(arm["train_seconds"], 1 / 60, 1),
+            count(arm["params"]["total"]),
+            count(arm["macs_per_example"]["active"]),
+            count(arm["macs_spent"]["mean"]),
+            in_unit(arm["train_seconds"], TIMES),
         )
         for name, arm in summary["arms"].items()
     ]
-    header = ("arm", "network", "weights", "run MACs an example", "MACs spent", "minutes")
+    header = ("arm", "network", "weights", "run MACs an example", "MACs spent", "training")
     return Grid("Cost", header, rows)
 
 
@@ -157,6 +157,12 @@ def spread(value: Mapping[str, Any] | None, scale: float, digits: int) -> str | 
     if value["deviation"] is None:
         return mean
     return f"{mean} ± {scale * value['deviation']:,.{digits}f}"
+
+
+def in_unit(value: Mapping[str, Any], units: Units) -> str:
+    """The same in the largest unit that the mean reaches."""
+    size, name = unit_of(value["mean"], units)
+    return f"{spread(value, 1 / size, 1)} {name}".rstrip()
 
 
 def points(comparison: Mapping[str, Any]) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+Units = Sequence[tuple[float, str]]
+"""Sizes and names of units, the largest first."""
+COUNTS: Units = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+TIMES: Units = ((60, "min"), (1, "s"))
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table with aligned columns: text to the left, numbers to the right."""
@@ -28,6 +33,17 @@ def percent(value: float | None) -> str | None:
 def shares(values: Sequence[float]) -> str:
     """Fractions with two decimals in a row."""
     return " ".join(f"{value:.2f}" for value in values)
+
+
+def unit_of(value: float, units: Units) -> tuple[float, str]:
+    """The largest of the units that a value reaches, or the smallest."""
+    return next((unit for unit in units if abs(value) >= unit[0]), units[-1])
+
+
+def count(value: float) -> str:
+    """A count with four digits, as 26.58 M."""
+    size, name = unit_of(value, COUNTS)
+    return f"{value / size:,.4g} {name}".rstrip()
 
 
 def _text(value: object) -> str:

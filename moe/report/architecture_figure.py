@@ -8,12 +8,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
+from moe.evaluate.tables import count
 from moe.report.drawing import WIDTH, Picture, new_figure, short, subject
 
 _SHOWN = 4
 """Experts that are drawn; the others are counted."""
 _ALWAYS, _SOME, _REFERENCE = "#cfe3f3", "#fdebc8", "#eeeeee"
-_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def architecture(
@@ -89,7 +89,7 @@ def _draw(axes: Axes, evaluation: Mapping[str, Any], drawn: int, lines: int) -> 
         text = _cost(parts["baseline"])
         _box(axes, (network, below), "baseline, a reference", text, _REFERENCE)
     classes = f"{len(evaluation['classes'])} classes"
-    trunk = f"trunk\n{_number(parts['trunk']['macs'])} MACs" if "trunk" in parts else ""
+    trunk = f"trunk\n{count(parts['trunk']['macs'])} MACs" if "trunk" in parts else ""
     _box(axes, (start, middle), "example", trunk, _ALWAYS, 0.9 if trunk else 0.8)
     _box(axes, (pool, middle), "pooling", f"{evaluation['routing']} routing", _ALWAYS, 1.05)
     _box(axes, (answer, middle), "answer", classes, _ALWAYS, 0.85)
@@ -104,14 +104,12 @@ def _sentences(evaluation: Mapping[str, Any], results: Mapping[str, Any] | None)
         run = "runs" if chosen == 1 else "run"
         said = [f"Of the experts (yellow), {chosen} of {there} {run} for an example."]
     parameters, macs = (
-        _number(sum(part[key] for part in parts.values())) for key in ("parameters", "macs")
+        count(sum(part[key] for part in parts.values())) for key in ("parameters", "macs")
     )
     said.append(f"All networks: {parameters} parameters, {macs} MACs.")
     alike = results is not None and results.get("tta", "none") == evaluation.get("tta", "none")
     if alike:
-        parameters, macs = (
-            _number(results[key]["active"]) for key in ("params", "macs_per_example")
-        )
+        parameters, macs = (count(results[key]["active"]) for key in ("params", "macs_per_example"))
         said.append(f"For one example run {parameters} parameters, {macs} MACs.")
     return said
 
@@ -129,14 +127,7 @@ def _number_of_runs(evaluation: Mapping[str, Any]) -> int:
 
 
 def _cost(part: Mapping[str, int]) -> str:
-    return f"{_number(part['parameters'])} parameters\n{_number(part['macs'])} MACs"
-
-
-def _number(value: float) -> str:
-    for size, unit in _UNITS:
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:,.0f}"
+    return f"{count(part['parameters'])} parameters\n{count(part['macs'])} MACs"
 
 
 def _box(

@@ -8,6 +8,7 @@ from typing import Any
 from moe.compare.present import against_chosen, headline, outcome, points, spread
 from moe.compare.record import Record
 from moe.compare.summary import Summary, summarize
+from moe.evaluate.tables import count
 from moe.report.markdown import replace_marked, table
 
 BEGIN, END = "<!-- finding -->\n", "<!-- end of finding -->\n"
@@ -78,5 +79,5 @@ def put_between(text: str, block: str) -> str:
 def _arm(summary: Summary, comparison: Mapping[str, Any], side: str) -> tuple[str, str, str]:
     """One side of a difference, at the seeds that both sides have."""
     name = comparison[side]
-    macs = summary["arms"][name]["macs_per_example"]["active"] / 1e6
-    return name, spread(comparison["test"][name], 100, 2), f"{macs:,.4g} M"
+    macs = summary["arms"][name]["macs_per_example"]["active"]
+    return name, spread(comparison["test"][name], 100, 2), count(macs)

@@ -9,19 +9,17 @@ from __future__ import annotations
 import pathlib
 import re
 import shlex
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from moe.compare.present import spread
+from moe.compare.present import in_unit, spread
 from moe.compare.summary import spread_over
+from moe.evaluate.tables import COUNTS, TIMES, Units
 from moe.files import read_json
 from moe.report.markdown import made_with, origin_line, table
 from moe.typed import dig
 
 _AGREEMENT = "group_normalized_mutual_information"
-_MACS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1, ""))
-_TIME = ((60, "min"), (1, "s"))
 Results = Mapping[str, Any]
 _EACH_RUN = ("--seed=", "--workdir=")
 """What the commands of one experiment's runs differ in."""
@@ -95,10 +93,10 @@ def _cost_table(results: Mapping[str, Sequence[Results]]) -> str:
             name,
             f"{runs[0]['params']['total']:,}",
             f"{runs[0]['macs_per_example']['active']:,}",
-            _in_unit(runs, "macs_spent", _MACS),
+            _in_unit(runs, "macs_spent", COUNTS),
             _spread(runs, lambda run: run.get("startup_seconds"), 1, 1),
-            _in_unit(runs, "train_seconds", _TIME),
-            _in_unit(runs, "clock_seconds", _TIME),
+            _in_unit(runs, "train_seconds", TIMES),
+            _in_unit(runs, "clock_seconds", TIMES),
             _spread(runs, lambda run: run["throughput"]["examples_per_second"], 1, 0),
             runs[0]["precision"],
         ]
@@ -160,12 +158,8 @@ def _spread(
     return spread(spread_over([value(run) for run in runs]), scale, digits) or "-"
 
 
-def _in_unit(runs: Sequence[Results], key: str, units: Sequence[tuple[float, str]]) -> str:
-    """The spread in the largest unit that the mean reaches, else in the smallest; a dash where an
-    older version did not note it down.
-    """
+def _in_unit(runs: Sequence[Results], key: str, units: Units) -> str:
+    """The spread in its unit; a dash where an older version did not note it down."""
     if any(key not in run for run in runs):
         return "-"
-    mean = statistics.fmean(run[key] for run in runs)
-    size, name = next((unit for unit in units if mean >= unit[0]), units[-1])
-    return f"{_spread(runs, lambda run: run[key], 1 / size, 1)} {name}".rstrip()
+    return in_unit(spread_over([run[key] for run in runs]), units)
