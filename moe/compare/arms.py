@@ -39,6 +39,8 @@ ARMS: Mapping[str, Arm] = {
 """In the order in which a seed's rows are made: what tells most comes first."""
 _LAST = ("wide-params",)
 """Made after all other rows of all seeds: one of them may cost as much as the rest of its seed."""
+TOLERANCE = 0.02
+"""Share by which a control may miss the size of the mixture and still be as large."""
 MEMBER_STRIDE = 1000
 """The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …: no two
 rows share one, so that they vary as independent ones do."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.arms import ARMS, controls_of
+from moe.compare.arms import ARMS, TOLERANCE, controls_of
 from moe.compare.summary import SIGNIFICANT, Summary
 from moe.evaluate.tables import TIMES, Units, count, format_table, percent, unit_of
 
@@ -264,7 +264,7 @@ def _whose_gain(summary: Summary) -> list[str]:
     missing = [name for name in controls_of(chosen) if name not in {c["b"] for c in found}]
     told = {
         what: ", ".join(
-            c["b"] + (f" ({points(c)})" if what != "ahead" else "")
+            c["b"] + (f" ({points(c)}{_cost(c, summary['arms'])})" if what != "ahead" else "")
             for c in found
             if outcome(c) == what
         )
@@ -284,6 +284,13 @@ def _whose_gain(summary: Summary) -> list[str]:
     if missing:
         said.append(f"Controls that were not trained: {', '.join(missing)}.")
     return said
+
+
+def _cost(comparison: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
+    """By how much the run MACs of the second arm differ from those of the first, if they do."""
+    first, second = (arms[comparison[side]]["macs_per_example"]["active"] for side in ("a", "b"))
+    ratio = second / first
+    return "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
 
 
 def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:

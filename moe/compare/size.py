@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping
 
-from moe.compare.arms import ARMS
+from moe.compare.arms import ARMS, TOLERANCE
 from moe.config.choices import ROUTINGS
 from moe.errors import UserError, warn
 from moe.models import backbones, cost
@@ -13,8 +13,6 @@ from moe.models.mixture import MixtureOfExperts
 from moe.models.routers import make_router
 from moe.models.starts import Whitening
 
-TOLERANCE = 0.02
-"""Share by which a control may miss the size of the mixture."""
 _GRID = 1e-4
 """Widths are tried in steps of this: a network's size changes in steps, too."""
 

@@ -225,7 +225,8 @@ def test_a_headline_says_all_sides():
         line for line in headline(summarize(rows)) if line.startswith("joint-hard is ahead")
     )
     assert place.startswith("joint-hard is ahead of baseline; not told apart from average-hard (")
-    assert "]); behind wide-hard (-" in place
+    assert "] with 0.96 times the run MACs); behind wide-hard (-" in place
+    assert place.endswith("]): without experts more is reached.")  # which runs as many
 
 
 def test_few_seeds_of_other_arms_are_not_said_of_the_headline():
