@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from matplotlib.axes import Axes
 
+from moe.compare.present import against_chosen
 from moe.compare.summary import Summary
 from moe.report.differences import differences
 from moe.report.drawing import BLUE, GREEN, GREY, ORANGE, Picture, new_figure
@@ -83,10 +84,9 @@ def _accuracy_against(
 
 def _reliability(summary: Summary) -> Picture:
     """How far confidences are from being right: the chosen mixture's, and its controls'."""
-    chosen = summary["chosen"]
-    shown = list(summary["arms"])
-    if chosen:
-        shown = [chosen, *(c["b"] for c in summary["controls"] if c["a"] == chosen)]
+    shown = [summary["chosen"], *(c["b"] for c in against_chosen(summary))]
+    if summary["chosen"] is None:
+        shown = list(summary["arms"])
     title = "Calibration"
     figure = new_figure(3.2, title, _about(summary))
     axes = figure.subplots()
@@ -98,7 +98,8 @@ def _reliability(summary: Summary) -> Picture:
             for n, right, sure in zip(*(bins[key] for key in _BINS), strict=True)
             if n >= _FEW
         ]
-        axes.plot(*zip(*filled, strict=True), "o-", ms=3, lw=1, label=name)
+        x, y = ([point[axis] for point in filled] for axis in (0, 1))
+        axes.plot(x, y, "o-", ms=3, lw=1, label=name)
     axes.set(xlabel="confidence", ylabel="accuracy less confidence, points")
     axes.legend(fontsize=8)
     return Picture(
@@ -107,7 +108,7 @@ def _reliability(summary: Summary) -> Picture:
         figure,
         "By bins of the highest probability, how much more often an answer is right than it says; "
         "examples of all seeds together.",
-        f"On the line is calibrated; below it overconfident, above it too cautious. Bins of fewer "
+        "On the line is calibrated; below it overconfident, above it too cautious. Bins of fewer "
         f"than {_FEW} examples are left out.",
     )
 
