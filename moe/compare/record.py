@@ -4,13 +4,11 @@
 
 import base64
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from moe.compare.arms import ARMS
-from moe.config.identity import identity_differences
 from moe.config.run import Config
 from moe.errors import UserError
 from moe.files import read_json, write_json
@@ -170,66 +168,3 @@ def read_record(path: pathlib.Path) -> Record:
             "is made again."
         ) from error
     return record
-
-
-def read_rows(folder: pathlib.Path) -> list[Record]:
-    """All rows of a comparison.
-
-    Raises:
-      UserError: one is damaged, another version wrote it, or it is of another comparison.
-    """
-    rows = {path: read_record(path) for path in sorted(folder.glob("*.json"))}
-    if rows:
-        first = next(iter(rows.values()))
-        base = Config.from_dict(first["config"])
-        data = next((row["data"] for row in rows.values() if "data" in row), "")
-        for path, row in rows.items():
-            check_same_setting(path, row, base, data)
-        check_same_test({str(path): row["correct"] for path, row in rows.items()})
-    return list(rows.values())
-
-
-def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: str) -> None:
-    """Refuses a row of another comparison.
-
-    Args:
-      path: where it is.
-      record: the row.
-      base: what all rows have in common.
-      data: digest of the data that they have in common.
-
-    Raises:
-      UserError: it is one, or of another version.
-    """
-    try:
-        stored = Config.from_dict(record["config"])
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    differences = identity_differences(stored, base)
-    if not differences and record.get("data", data) != data:
-        differences = ["other examples, groups or class weights behind the same flags"]
-    if differences:
-        raise UserError(
-            f"{path}: is a row of another comparison: {', '.join(differences)}; use another "
-            "--results, or the flags of that one."
-        )
-
-
-def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses rows that were tested on different examples behind the same flags.
-
-    Args:
-      tested: what `Correct` says of the examples, by what it is that says so.
-
-    Raises:
-      UserError: names two of them.
-    """
-    for key in ("count", "labels", "examples"):
-        noted = {name: found[key] for name, found in tested.items() if key in found}
-        first = next(iter(noted), "")
-        for name, value in noted.items():
-            if value != noted[first]:
-                raise UserError(
-                    f"{name}: was tested on other examples than {first}; use another --results, or "
-                    "the test split of that one."
-                )

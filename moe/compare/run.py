@@ -14,14 +14,9 @@ from moe.compare.answers import identity_of, make_record
 from moe.compare.arms import in_order, possible_arms
 from moe.compare.plan import Row, Run, Setting, all_runs, make_row
 from moe.compare.present import comparison_text
-from moe.compare.record import (
-    Record,
-    check_same_setting,
-    check_same_test,
-    read_record,
-    write_record,
-)
+from moe.compare.record import Record, read_record, write_record
 from moe.compare.report import write_files, write_report
+from moe.compare.rows import check_same_setting, check_same_test, read_rows
 from moe.compare.size import check_whitened, members, wide_backbones
 from moe.compare.summary import summarize
 from moe.config.identity import identity_differences
@@ -72,7 +67,8 @@ def compare(config: CompareConfig) -> int:
     arms = _asked(config.arms, possible_arms(_in_parts(workspace), any_width))
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
-    records = read_folder(results, base, workspace.digest())
+    rows = read_rows(results, base, workspace.digest())
+    records = {(row["arm"], row["seed"]): row for row in rows}
     missing = [pair for pair in wanted if pair not in records]
     make_workdir(workdir)
     make_workdir(results)
@@ -114,7 +110,9 @@ def _make(
         path = results / f"{row.label}.json"
         try:
             if is_there(path):  # another queue has made it meanwhile
-                records[row.name, row.seed] = _read(path, workspace.config, workspace.digest())
+                record = read_record(path)
+                check_same_setting(path, record, workspace.config, workspace.digest())
+                records[row.name, row.seed] = record
                 print(f"{row.label}: was made by another queue meanwhile", flush=True)
                 continue
             code = _train_runs(row, workspace, workdir)
@@ -141,23 +139,6 @@ def _show(records: list[Record], workdir: pathlib.Path, wants_report: bool) -> N
     write_files(workdir, records, summary)
     if wants_report:
         print(f"report: {write_report(workdir, summary, command_line())}")
-
-
-def read_folder(results: pathlib.Path, base: Config, data: str) -> dict[tuple[str, int], Record]:
-    """The rows that are there, by arm and seed.
-
-    Raises:
-      UserError: one is damaged, or of another comparison.
-    """
-    found = {path: _read(path, base, data) for path in sorted(results.glob("*.json"))}
-    check_same_test({str(path): record["correct"] for path, record in found.items()})
-    return {(record["arm"], record["seed"]): record for record in found.values()}
-
-
-def _read(path: pathlib.Path, base: Config, data: str) -> Record:
-    record = read_record(path)
-    check_same_setting(path, record, base, data)
-    return record
 
 
 def _open_test(workspace: Workspace, records: Mapping[tuple[str, int], Record]) -> Split:

@@ -16,7 +16,8 @@ from typing import Any
 
 from moe.compare.ablations import ablation
 from moe.compare.present import HOW, Grid, grids, verdict
-from moe.compare.record import Record, read_rows
+from moe.compare.record import Record
+from moe.compare.rows import read_rows
 from moe.compare.summary import summarize
 from moe.files import read_json
 from moe.report.clock_section import clock_section, load_logged

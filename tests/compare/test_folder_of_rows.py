@@ -1,0 +1,60 @@
+"""Rows of one folder are of one comparison, and were tested on the same examples."""
+
+from __future__ import annotations
+
+import pytest
+from rows import make_row
+
+from moe.compare.record import write_record
+from moe.compare.rows import check_same_setting, read_rows
+from moe.config.run import Config
+from moe.config.sections import TrainConfig
+from moe.errors import UserError
+
+
+def test_a_row_of_other_flags_is_refused(tmp_path):
+    row = make_row("joint-hard", 1, 0.8)
+    check_same_setting(tmp_path, row, Config(), "any")
+    with pytest.raises(UserError, match=r"--batch_size=7 \(was None\); use another --results"):
+        check_same_setting(tmp_path, row, Config(train=TrainConfig(batch_size=7)), "any")
+
+
+def test_a_row_of_another_version_is_told_with_its_place(tmp_path):
+    row = make_row("joint-hard", 1, 0.8)
+    row["config"]["model"]["nonsense"] = 1
+    with pytest.raises(UserError, match=r"a.json: the stored configuration does not fit"):
+        check_same_setting(tmp_path / "a.json", row, Config(), "any")
+
+
+def _write(folder, rows):
+    for row in rows:
+        write_record(folder / f"{row['arm']}-seed{row['seed']}.json", row)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row, value: row["config"]["train"].update(budget=value), "comparison: --budget"),
+        (lambda row, value: row.update(data=value), "comparison: other examples"),
+        (lambda row, value: row["correct"].update(labels=value), "tested on other .*seed0.json"),
+        (lambda row, value: row["correct"].update(examples=value), "tested on other .*seed0.json"),
+    ],
+    ids=["flags", "data", "labels", "test examples"],
+)
+def test_rows_of_several_comparisons_are_not_read_as_one(tmp_path, change, message):
+    rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
+    for row in rows:
+        change(row, "epochs:1")
+    _write(tmp_path, rows)
+    assert len(read_rows(tmp_path)) == 3
+    change(rows[1], "epochs:2")
+    _write(tmp_path, rows)
+    with pytest.raises(UserError, match=f"seed1.json: .*{message}"):
+        read_rows(tmp_path)
+
+
+def test_rows_that_do_not_say_so_much_stand_beside_those_that_do(tmp_path):
+    rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
+    rows[1]["data"] = rows[1]["correct"]["examples"] = "noted"
+    _write(tmp_path, rows)
+    assert len(read_rows(tmp_path)) == 3
