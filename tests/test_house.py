@@ -37,6 +37,7 @@ FLOORS = [
         "moe.evaluate.tables",
     ],
     ["moe.compare.arms", "moe.compare.record", "moe.compare.statistics", "moe.compare.summary"],
+    ["moe.compare.rows"],
     ["moe.compare.present"],
     ["moe.compare.ablations"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
