@@ -340,7 +340,9 @@ def test_flags_of_recipes_without_effect_are_named(toy, tmp_path, capsys):
     assert "--identity_init: no network has a convolution that can be one; it does" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_a_signal_in_the_final_evaluation_is_heard(toy, tmp_path, monkeypatch, capsys, number):
     def interrupted(*args):
         signal.raise_signal(number)

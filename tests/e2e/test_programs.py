@@ -74,7 +74,10 @@ def test_a_finished_run_is_evaluated_as_it_says(folder):
     ("command", "says"),
     [
         (f"{TRAIN} --epochs=1 --workdir=finished --seed=1", r"seed=1 \(was 0\)"),
-        ("eval.py --workdir=finished --routing=expert:natural", r"expert:natural"),
+        pytest.param(
+            *("eval.py --workdir=finished --routing=expert:natural", r"expert:natural"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(folder, command, says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 
 import keras
@@ -88,10 +89,11 @@ def _make_step(objective, optimizers, **options):
     )
 
 
-def _step(
-    kind: str, batch: Batch | None = None, **options
-) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:
-    """Metric sums and fault of one step of plain gradient descent, and the weights after it."""
+@functools.cache
+def _traced(kind: str, **options):
+    """A mixture, its step of plain gradient descent, all that this changes, and the names of its
+    metrics: most of a test's time is tracing.
+    """
     mixture = _mixture(kind == "balanced")
     objective = OBJECTIVES[kind](mixture)
     parts = ["baseline"] if kind == "one part" else list(mixture.parts())
@@ -104,12 +106,31 @@ def _step(
         )
         for part in parts
     }
-    step = _make_step(objective, optimizers, **options)
-    sums = tf.function(step, autograph=False)(batch or _batch(), tf.constant(0, tf.int64))
+    step = tf.function(_make_step(objective, optimizers, **options), autograph=False)
+    changes = [v for network in mixture.parts().values() for v in network.variables]
+    changes += [v for optimizer in optimizers.values() for v in optimizer.state()]
+    return mixture, step, changes, objective.metric_names
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget():
+    yield
+    _traced.cache_clear()
+
+
+def _step(
+    kind: str, batch: Batch | None = None, **options
+) -> tuple[dict[str, float], dict[str, list[np.ndarray]]]:
+    """Metric sums and fault of one step of plain gradient descent, and the weights after it."""
+    mixture, step, changes, names = _traced(kind, **options)
+    before = [variable.numpy() for variable in changes]
+    sums = step(batch or _batch(), tf.constant(0, tf.int64))
     after = {
         part: [v.numpy() for v in network.variables] for part, network in mixture.parts().items()
     }
-    return dict(zip((*objective.metric_names, "fault"), sums.numpy(), strict=True)), after
+    for variable, value in zip(changes, before, strict=True):
+        variable.assign(value)
+    return dict(zip((*names, "fault"), sums.numpy(), strict=True)), after
 
 
 def test_a_step_is_gradient_descent_on_the_mean_loss():
@@ -263,6 +284,7 @@ def test_a_float16_step_that_overflows_on_the_way_forward_changes_nothing():
         assert (found != expected).any()
 
 
+@pytest.mark.slow
 def test_xla_takes_the_same_step():
     plain, compiled = _step("soft"), _step("soft", jit_compile=True)
     assert compiled[0] == pytest.approx(plain[0], rel=1e-5, abs=1e-5)
