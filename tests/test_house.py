@@ -39,6 +39,7 @@ FLOORS = [
     ["moe.compare.arms", "moe.compare.record", "moe.compare.statistics", "moe.compare.summary"],
     ["moe.compare.rows"],
     ["moe.compare.present"],
+    ["moe.compare.words"],
     ["moe.compare.ablations"],
     ["moe.workspace", "moe.evaluate.predict", "moe.evaluate.present", "moe.evaluate.side_by_side"],
     [

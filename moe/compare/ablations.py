@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.present import Grid, answers, differences, of_machines, of_seeds, outcome
+from moe.compare.present import Grid, answers, differences, outcome
 from moe.compare.record import Record
 from moe.compare.summary import family, machines, means
+from moe.compare.words import of_machines, of_seeds
 
 WHOLE = "whole"
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from matplotlib.axes import Axes
 
-from moe.compare.present import against_chosen
-from moe.compare.summary import Summary
+from moe.compare.summary import Summary, against_chosen
 from moe.report.differences import differences
 from moe.report.drawing import BLUE, GREEN, GREY, ORANGE, Picture, new_figure
 

@@ -7,9 +7,10 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-from moe.compare.present import grids, verdict
+from moe.compare.present import grids
 from moe.compare.record import Record
 from moe.compare.summary import Summary, by_arm
+from moe.compare.words import verdict
 from moe.files import write_json, write_whole
 from moe.report.available import REPORT
 from moe.typed import dig

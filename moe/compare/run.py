@@ -13,12 +13,12 @@ import tensorflow as tf
 from moe.compare.answers import identity_of, make_record
 from moe.compare.arms import in_order, possible_arms
 from moe.compare.plan import Row, Run, Setting, all_runs, make_row
-from moe.compare.present import comparison_text
 from moe.compare.record import Record, read_record, write_record
 from moe.compare.report import write_files, write_report
 from moe.compare.rows import check_same_setting, check_same_test, read_rows
 from moe.compare.size import check_whitened, members, wide_backbones
 from moe.compare.summary import summarize
+from moe.compare.words import comparison_text
 from moe.config.identity import identity_differences
 from moe.config.run import Config
 from moe.config.tools import CompareConfig

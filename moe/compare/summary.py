@@ -51,6 +51,11 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
+def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
+    """The chosen mixture against its controls."""
+    return [c for c in summary["controls"] if c["a"] == summary["chosen"]]
+
+
 def machines(records: Sequence[Record]) -> dict[str, list[str]]:
     """The `precisions` and `devices` that rows were made with."""
     return {

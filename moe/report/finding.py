@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moe.compare.present import against_chosen, headline, outcome, points, spread
+from moe.compare.present import outcome, points, spread
 from moe.compare.record import Record
-from moe.compare.summary import Summary, summarize
+from moe.compare.summary import Summary, against_chosen, summarize
+from moe.compare.words import headline
 from moe.evaluate.tables import count
 from moe.report.markdown import replace_marked, table
 

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.ablations import ablation
-from moe.compare.present import HOW, Grid, grids, verdict
+from moe.compare.present import HOW, Grid, grids
 from moe.compare.record import Record
 from moe.compare.rows import read_rows
 from moe.compare.summary import summarize
+from moe.compare.words import verdict
 from moe.files import read_json
 from moe.report.clock_section import clock_section, load_logged
 from moe.report.markdown import origin, origin_line, table

@@ -6,9 +6,9 @@ import pathlib
 import pytest
 from rows import make_rows
 
-from moe.compare.present import verdict
 from moe.compare.record import write_record
 from moe.compare.summary import summarize
+from moe.compare.words import verdict
 from moe.report.clock_section import clock_pictures
 from moe.report.results_page import whole_page
 from moe.report.runs_section import runs_section
