@@ -55,7 +55,9 @@ def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig
                 f"--steps={config.train.steps}: arms of --mode=compare last as long as --budget "
                 "says; use --budget=epochs:N, macs:N or seconds:N."
             )
-        _warn_ignored(given & _ARMS_DECIDE, "the arms of --mode=compare have their own")
+        # Not of what a preset gave, which is for every mode.
+        typed = {word.lstrip("-").partition("=")[0] for word in argv}
+        _warn_ignored(given & _ARMS_DECIDE & typed, "the arms of --mode=compare have their own")
         return _fill(CompareConfig, values, run=config)
     _warn_ignored(given & of_compare, "only --mode=compare has")
     if config.mode == "gate":

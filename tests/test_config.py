@@ -345,6 +345,15 @@ def test_a_run_may_grow_but_not_shrink(length):
     assert identity_differences(long, short) == [f"--{length}=10 (was 20)"]
 
 
+def test_a_budget_decides_alone_how_long_a_run_is():
+    short, long = (change(Config(), epochs=n, budget="epochs:5") for n in (10, 20))
+    assert identity_differences(long, short) == []
+    assert identity_differences(change(long, budget=None), short) == [
+        "--epochs=10 (was 20)",
+        "--budget=epochs:5 (was None)",
+    ]
+
+
 @pytest.mark.parametrize(
     "values", [{"schedule": "cosine"}, {"schedule": "triangular"}, {"lookahead": 5}]
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.present import Grid, answers, differences, outcome
+from moe.compare.present import Grid, accuracy_grid, difference_grid, outcome
 from moe.compare.record import Record
+from moe.compare.rows import check_same_test
 from moe.compare.summary import family, machines, means
 from moe.compare.words import of_machines, of_seeds
 
@@ -32,22 +33,26 @@ def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
       recipes: rows of one arm by recipe; `whole` is what the others leave something out of.
 
     Raises:
-      ValueError: there is no whole one, or rows are of several arms or budgets.
+      ValueError: there is no whole one, or rows are of several arms, budgets or data sets.
+      UserError: they were tested on different examples.
     """
     if WHOLE not in recipes:
         raise ValueError(f"nothing to compare with: {WHOLE!r} is not among {sorted(recipes)}")
-    kinds = {(row["arm"], row["budget"]) for rows in recipes.values() for row in rows}
-    if len(kinds) > 1:
-        raise ValueError(f"rows of several arms or budgets: {sorted(kinds)}")
+    every = {f"{name}, seed {row['seed']}": row for name in recipes for row in recipes[name]}
+    for key in ("arm", "budget", "dataset", "groups", "examples"):
+        kinds = {str(row[key]) for row in every.values()}
+        if len(kinds) > 1:
+            raise ValueError(f"rows of several kinds: {key} is {' and '.join(sorted(kinds))}")
+    check_same_test({name: row["correct"] for name, row in every.items()})
     ordered = {
         name: sorted(recipes[name], key=lambda row: row["seed"])
         for name in (WHOLE, *sorted(set(recipes) - {WHOLE}))
     }
     found = family([(WHOLE, name) for name in ordered if name != WHOLE], ordered)
     summary = {"arms": {name: means(rows) for name, rows in ordered.items()}}
-    made_with = machines([row for rows in ordered.values() for row in rows])
+    made_with = machines(list(every.values()))
     said = [*_said(found), *of_seeds(found), *of_machines(made_with)]
-    return Ablation(said, [answers(summary), differences("What the parts bring", found)])
+    return Ablation(said, [accuracy_grid(summary), difference_grid("What the parts bring", found)])
 
 
 def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -51,6 +51,8 @@ def _accuracy_against(
     named: set[str] = set()
     places: dict[str, tuple[float, float]] = {}
     for arm_name, arm in summary["arms"].items():
+        if arm[key] is None:
+            continue  # not timed on the device that the others were
         cost = arm[key]["active" if key == "macs_per_example" else "mean"] / unit
         accuracy = arm["test"]["accuracy"]
         colour, marker = _LOOK[arm["kind"]]
@@ -77,7 +79,11 @@ def _accuracy_against(
         "seeds.",
         "Up and to the left is better. A mixture that lies on the line of the controls is worth "
         "what it costs and no more."
-        + (" Time is of this machine, with whatever else ran on it." if unit == 60 else ""),
+        + (
+            f" Times are of {summary['timed_on']}, with whatever else ran on it."
+            if key == "train_seconds"
+            else ""
+        ),
     )
 
 

@@ -22,9 +22,9 @@ HOW = (
     "together: a bootstrap over examples, and Student's distribution over seeds, which knows how "
     "little two or three of them tell. The p-values come from the same samples and are corrected "
     "after Holm over the rows of one mixture (against controls) or of the table (against each "
-    f"other); told apart is what is below {SIGNIFICANT}. McNemar's exact test at each seed is "
-    "corrected likewise; it is left out where a test example is there several times. Times are of "
-    "training alone, on a machine that may have had other work."
+    f"other); told apart is what is below {SIGNIFICANT}. An interval is of its line alone: it may "
+    "exclude 0 where the correction says that the two are not told apart. McNemar's exact test at "
+    "each seed is corrected likewise; it is left out where a test example is there several times."
 )
 """What the tables of differences mean."""
 
@@ -46,19 +46,24 @@ class Grid(NamedTuple):
 
 
 def grids(summary: Summary) -> list[Grid]:
-    """The tables of a comparison; those without a row are left out."""
+    """The tables of a comparison; those without a row are left out, a note stands once."""
     found = [
-        answers(summary),
+        accuracy_grid(summary),
         _costs(summary),
-        differences("Mixtures against their controls", summary["controls"]),
-        differences("Modes and routings against each other", summary["mixtures"]),
+        difference_grid("Mixtures against their controls", summary["controls"]),
+        difference_grid("Modes and routings against each other", summary["mixtures"]),
         _parts(summary),
         _routing(summary),
     ]
-    return [grid for grid in found if grid.rows]
+    found = [grid for grid in found if grid.rows]
+    noted = [grid.note for grid in found]
+    return [
+        grid._replace(note="") if grid.note in noted[:place] else grid
+        for place, grid in enumerate(found)
+    ]
 
 
-def answers(summary: Mapping[str, Any]) -> Grid:
+def accuracy_grid(summary: Mapping[str, Any]) -> Grid:
     """How good each arm is."""
     rows = [
         (
@@ -82,12 +87,16 @@ def _costs(summary: Summary) -> Grid:
             count(arm["params"]["total"]),
             count(arm["macs_per_example"]["active"]),
             count(arm["macs_spent"]["mean"]),
-            in_unit(arm["train_seconds"], TIMES),
+            in_unit(arm["train_seconds"], TIMES) if arm["train_seconds"] else None,
         )
         for name, arm in summary["arms"].items()
     ]
     header = ("arm", "network", "weights", "run MACs an example", "MACs spent", "training")
-    return Grid("Cost", header, rows)
+    note = (
+        f"Times are of training alone, and of rows made on {summary['timed_on']}, which may have "
+        "had other work."
+    )
+    return Grid("Cost", header, rows, note)
 
 
 def _network(arm: Mapping[str, Any]) -> str | None:
@@ -96,7 +105,7 @@ def _network(arm: Mapping[str, Any]) -> str | None:
     return arm["backbone"] if arm["networks"] == 1 else f"{arm['networks']} x {arm['backbone']}"
 
 
-def differences(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
+def difference_grid(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
     """What `moe.compare.summary.family` found."""
     rows = [
         (
@@ -164,6 +173,10 @@ def numbers(seeds: Sequence[int]) -> str:
     """`0-4`, or one after the other."""
     whole = len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1
     return f"{seeds[0]}-{seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
+PLACES = {"ahead": "ahead of", "no": "not told apart from", "behind": "behind"}
+"""Of the first arm, by the outcome of a comparison."""
 
 
 def outcome(comparison: Mapping[str, Any]) -> str:

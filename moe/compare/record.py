@@ -37,6 +37,14 @@ class Correct(TypedDict):
     copies: NotRequired[int]
 
 
+class Calibration(TypedDict):
+    """By bin of the highest probability, see `moe.evaluate.metrics.calibration_bins`."""
+
+    count: list[int]
+    accuracy: list[float | None]
+    confidence: list[float | None]
+
+
 class Sizes(TypedDict):
     """How many examples each split has."""
 
@@ -90,7 +98,7 @@ class Record(TypedDict):
     validation: Scores
     test: Scores
     correct: Correct
-    calibration: dict[str, list]
+    calibration: Calibration
     params: Size
     macs_per_example: Size
     macs_spent: float
@@ -160,6 +168,8 @@ def read_record(path: pathlib.Path) -> Record:
         correct = unpack(record["correct"])
         if not len(correct) == record["examples"]["test"] > 0:
             raise ValueError("correct and examples.test say different things")
+        if len(correct) % record["correct"].get("copies", 1):
+            raise ValueError("correct.copies does not divide correct.count")
         if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
             raise ValueError("correct and test.accuracy say different things")
     except ValueError as error:

@@ -27,9 +27,8 @@ def read_rows(
     """
     rows = {path: read_record(path) for path in sorted(folder.glob("*.json"))}
     if rows:
-        found = list(rows.values())
-        base = base or Config.from_dict(found[0]["config"])
-        data = data or next((row["data"] for row in found if "data" in row), "")
+        base = base or _config_of(*next(iter(rows.items())))
+        data = data or next((row["data"] for row in rows.values() if "data" in row), "")
         for path, row in rows.items():
             check_same_setting(path, row, base, data)
         check_same_test({str(path): row["correct"] for path, row in rows.items()})
@@ -48,11 +47,7 @@ def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: s
     Raises:
       UserError: it is one, or of another version.
     """
-    try:
-        stored = Config.from_dict(record["config"])
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    differences = identity_differences(stored, base)
+    differences = identity_differences(_config_of(path, record), base)
     if not differences and record.get("data", data) != data:
         differences = ["other examples, groups or class weights behind the same flags"]
     if differences:
@@ -60,6 +55,15 @@ def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: s
             f"{path}: is a row of another comparison: {', '.join(differences)}; use another "
             "--results, or the flags of that one."
         )
+
+
+def _config_of(path: pathlib.Path, record: Record) -> Config:
+    try:
+        return Config.from_dict(record["config"])
+    except UserError as error:
+        raise UserError(
+            f"{path}: is a row of another version; use that version, or another --results ({error})"
+        ) from error
 
 
 def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
@@ -71,7 +75,7 @@ def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
       UserError: names two of them.
     """
-    for key in ("count", "labels", "examples"):
+    for key in ("count", "labels", "examples", "copies"):
         noted = {name: found[key] for name, found in tested.items() if key in found}
         first = next(iter(noted), "")
         for name, value in noted.items():

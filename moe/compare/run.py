@@ -58,6 +58,11 @@ def compare(config: CompareConfig) -> int:
             f"--workdir={workdir}: holds a run; a comparison needs a folder of its own."
         )
     results = pathlib.Path(config.results or workdir / "results")
+    if results.resolve() == workdir.resolve():
+        raise UserError(
+            f"--results={results}: is --workdir, whose compare.json is no row; use a folder in it, "
+            "or another one."
+        )
     workspace = _open(run)
     base = workspace.config
     network = base.model.expert_backbone
@@ -112,6 +117,8 @@ def _make(
             if is_there(path):  # another queue has made it meanwhile
                 record = read_record(path)
                 check_same_setting(path, record, workspace.config, workspace.digest())
+                test = test or workspace.open_test()
+                check_same_test(_tested(test, workspace) | {str(path): record["correct"]})
                 records[row.name, row.seed] = record
                 print(f"{row.label}: was made by another queue meanwhile", flush=True)
                 continue
@@ -148,11 +155,15 @@ def _open_test(workspace: Workspace, records: Mapping[tuple[str, int], Record]) 
       UserError: rows were tested on other examples.
     """
     test = workspace.open_test()
-    now = {f"what --dataset={workspace.source.name} has now": identity_of(test)}
-    check_same_test(
-        now | {f"{name}-seed{seed}": row["correct"] for (name, seed), row in records.items()}
-    )
+    there = {f"{name}-seed{seed}": row["correct"] for (name, seed), row in records.items()}
+    check_same_test(_tested(test, workspace) | there)
     return test
+
+
+def _tested(test: Split, workspace: Workspace) -> dict[str, Mapping[str, int | str]]:
+    """What the test split is now, for `check_same_test`."""
+    name = f"what --dataset={workspace.source.name} has now"
+    return {name: {"copies": workspace.source.copies, **identity_of(test)}}
 
 
 def _open(run: Config) -> Workspace:

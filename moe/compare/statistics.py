@@ -39,8 +39,8 @@ def bootstrap_difference(
     degrees of freedom. Drawing from two or three seeds themselves would give intervals that are
     much too narrow (Hesterberg 2015, 1411.5279). Of the `t`, one comes from every slice of the
     distribution: drawn freely, those far out, which few seeds have many of, would move the bounds
-    by more than the digits that are shown. A single seed says nothing of other seeds: then the
-    interval is over examples only.
+    by tenths of a point; so they still move by some hundredths. A single seed says nothing of other
+    seeds: then the interval is over examples only.
 
     Args:
       correct_a, correct_b: `<bool>[S, N]`, which examples each seed has right.

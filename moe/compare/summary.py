@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +17,10 @@ from moe.evaluate.metrics import mcnemar
 from moe.typed import dig
 
 SIGNIFICANT = 0.05
+_ENOUGH = 3
+"""Seeds that a candidate needs where another one has as many or more."""
+_NEAR_THE_END = 0.85
+"""Share of a training."""
 Summary = Mapping[str, Any]
 Spread = dict[str, float | None]
 
@@ -27,20 +33,25 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
-      `controls`, each mixture against each of its controls; `mixtures`, modes and routings against
-      each other; `chosen`, the mixture that validation chooses, or None, and `chosen_by`: the
-      `seeds` that all candidates have, the mean `validation` accuracy that it has at them, and the
-      mixtures `left_out` that have too few seeds yet.
+      `timed_on`, the device that most rows were made on: training times are of its rows alone;
+      `still_improving`, see there; `controls`, each mixture against each of its controls;
+      `mixtures`, modes and routings against each other; `chosen`, the mixture that validation
+      chooses, or None, and `chosen_by`: the names it was chosen `among`, the `seeds` that all of
+      them have, the mean `validation` accuracy that it has at them, and the mixtures `left_out`
+      that have too few seeds yet.
     """
     arms = by_arm(records)
     first = records[0]
     names = [name for name in arms if ARMS[name].kind == "mixture"]
     against = {name: [c for c in controls_of(name) if c in arms] for name in names}
     pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
+    (device, _), *_ = collections.Counter(row["device"] for row in records).most_common()
     return {
         **{key: first[key] for key in ("dataset", "note", "groups", "budget", "examples")},
         **machines(records),
-        "arms": {name: means(rows) for name, rows in arms.items()},
+        "timed_on": device,
+        "still_improving": _still_improving(records),
+        "arms": {name: means(rows, device) for name, rows in arms.items()},
         "controls": [
             found
             for name, others in against.items()
@@ -82,8 +93,13 @@ def spread_over(values: Sequence[float | None]) -> Spread | None:
     return {"mean": statistics.fmean(values), "deviation": deviation}
 
 
-def means(rows: Sequence[Record]) -> dict[str, Any]:
-    """An arm's rows together: means and deviations over their seeds."""
+def means(rows: Sequence[Record], device: str | None = None) -> dict[str, Any]:
+    """An arm's rows together: means and deviations over their seeds.
+
+    Args:
+      rows: of one arm.
+      device: whose rows training times are of; None: of all.
+    """
 
     def spread(value: Callable[[Record], float | None]) -> Spread | None:
         return spread_over([value(row) for row in rows])
@@ -92,6 +108,7 @@ def means(rows: Sequence[Record]) -> dict[str, Any]:
         return {k: spread(lambda row, k=k: row[split][k]) for k in ("accuracy", "nll", "ece")}
 
     first = rows[0]
+    times = [row["train_seconds"] for row in rows if device in (None, row["device"])]
     numbers = [
         key for key, value in first["routing_metrics"].items() if isinstance(value, int | float)
     ]
@@ -111,7 +128,8 @@ def means(rows: Sequence[Record]) -> dict[str, Any]:
         },
         "params": first["params"],
         "macs_per_example": first["macs_per_example"],
-        **{key: spread(lambda row, key=key: row[key]) for key in ("macs_spent", "train_seconds")},
+        "macs_spent": spread(lambda row: row["macs_spent"]),
+        "train_seconds": spread_over(times) if times else None,
         "plain_blend": _blends_plainly(rows),
     }
 
@@ -133,10 +151,27 @@ def _calibration(rows: Sequence[Record]) -> dict[str, list]:
 
 def _blends_plainly(rows: Sequence[Record]) -> bool:
     """Whether a blend of experts and baseline was trained, and was best at its even start at every
-    seed: a plain average.
+    seed, as whatever came after it was: a plain average.
     """
-    blends = [stage for row in rows for stage in row["stages"] if stage["name"] == "blend"]
-    return bool(blends) and not any(stage["best_epoch"] for stage in blends)
+    trained = [
+        list(itertools.dropwhile(lambda stage: stage["name"] != "blend", row["stages"]))
+        for row in rows
+    ]
+    return all(trained) and not any(stage["best_epoch"] for found in trained for stage in found)
+
+
+def _still_improving(records: Sequence[Record]) -> bool:
+    """Whether most networks were best on validation at the end of their training, or close to it,
+    although their rate was constant: a schedule that ends there would have it so.
+    """
+    reached = [
+        stage["best_epoch"] / stage["epochs"]
+        for row in records
+        if row["config"]["train"]["schedule"] == "constant"
+        for stage in row["stages"]
+        if stage["name"] != "blend"
+    ]
+    return bool(reached) and statistics.median(reached) > _NEAR_THE_END
 
 
 def _part_paths(record: Record) -> list[tuple[str, tuple[str, ...]]]:
@@ -204,12 +239,13 @@ def _choice(mixtures: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
     """The mixture of the highest mean validation accuracy, over the seeds that all candidates have;
     the cheaper one of equals. The test split has no say.
 
-    A candidate has at least half as many seeds as the mixture with most of them: one that has just
-    begun does not reduce the choice between the others to its own first seed.
+    A candidate has three seeds, or as many as the mixture with most of them: one that has just
+    begun does not reduce the choice between the others to its own first seeds.
     """
     nothing = {"chosen": None, "chosen_by": None}
     most = max(map(len, mixtures.values()), default=0)
-    candidates = {name: rows for name, rows in mixtures.items() if 2 * len(rows) >= most}
+    enough = min(_ENOUGH, most)
+    candidates = {name: rows for name, rows in mixtures.items() if len(rows) >= enough}
     if not candidates:
         return nothing
     common = set.intersection(*({row["seed"] for row in rows} for rows in candidates.values()))
@@ -222,6 +258,6 @@ def _choice(mixtures: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
         return accuracy, -rows[0]["macs_per_example"]["active"]
 
     best = max(candidates, key=worth)
-    by = {"seeds": sorted(common), "validation": worth(best)[0]}
+    by = {"among": list(candidates), "seeds": sorted(common), "validation": worth(best)[0]}
     left_out = [name for name in mixtures if name not in candidates]
     return {"chosen": best, "chosen_by": {**by, "left_out": left_out}}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.arms import ARMS, TOLERANCE, controls_of
-from moe.compare.present import grids, numbers, outcome, p_value, points, spread
+from moe.compare.present import PLACES, grids, numbers, outcome, p_value, points, spread
 from moe.compare.summary import Summary, against_chosen
 from moe.evaluate.tables import format_table, percent
 
@@ -16,8 +16,7 @@ _WHAT = {
     "wide-params": "one network with as many weights",
     "average": "a plain average of as many baselines as it runs networks",
 }
-_PLACES = {"ahead": "ahead of", "no": "not told apart from", "behind": "behind"}
-"""Of the chosen mixture, by the outcome of a comparison."""
+_MIXTURES = [name for name, arm in ARMS.items() if arm.kind == "mixture"]
 _NOTHING = "No mixture is finished at a seed that all mixtures have: nothing to choose yet."
 
 
@@ -34,25 +33,31 @@ def verdict(summary: Summary) -> list[str]:
     """What is significant and what is not, a sentence each."""
     if summary["chosen"] is None:
         return [_NOTHING]
-    said = [_choice(summary), *map(_against_control, against_chosen(summary))]
+    said = [_chosen(summary), *map(_against_control, against_chosen(summary))]
     said += _whose_gain(summary)
     said += _between_mixtures(summary["mixtures"])
-    return [*said, *_caveats(summary, [*summary["controls"], *summary["mixtures"]])]
+    said += _not_trained(summary)
+    said += _caveats(summary)
+    said += of_seeds([*summary["controls"], *summary["mixtures"]])
+    said += of_machines({key: summary[key] for key in ("precisions", "devices")})
+    return [*said, summary["note"]] if summary["note"] else said
 
 
 def headline(summary: Summary) -> list[str]:
-    """What a verdict comes to: the mixture that validation chooses, whether it is ahead, caveats.
+    """What a verdict comes to: the mixture that validation chooses, whether it is ahead of its
+    controls and of other mixtures, caveats.
 
     Args:
       summary: of a comparison.
     """
     if summary["chosen"] is None:
         return [_NOTHING]
-    told = _caveats(summary, against_chosen(summary))
-    return [_choice(summary), *_whose_gain(summary), *told]
+    others = [c for c in summary["mixtures"] if summary["chosen"] in (c["a"], c["b"])]
+    said = [_chosen(summary), *_whose_gain(summary), *_between_mixtures(others)]
+    return [*said, *_not_trained(summary), *_caveats(summary)]
 
 
-def _choice(summary: Summary) -> str:
+def _chosen(summary: Summary) -> str:
     name, by = summary["chosen"], summary["chosen_by"]
     arm, seeds = summary["arms"][name], numbers(by["seeds"])
     where = f"mean {percent(by['validation'])} % over seeds {seeds}"
@@ -65,7 +70,8 @@ def _choice(summary: Summary) -> str:
         )
     if arm["seeds"] != by["seeds"]:
         test += f" (seeds {numbers(arm['seeds'])})"
-    said = f"Validation chooses {name} ({where}); its test accuracy is {test}."
+    among = ", ".join(by["among"])
+    said = f"Validation chooses {name} among {among} ({where}); its test accuracy is {test}."
     if by["left_out"]:
         said += f" Left out of the choice, with too few seeds yet: {', '.join(by['left_out'])}."
     return said
@@ -88,38 +94,51 @@ def _told(comparison: Mapping[str, Any]) -> str:
 
 def _whose_gain(summary: Summary) -> list[str]:
     """A gain that a control also has is not the mixture's."""
-    chosen = summary["chosen"]
     found = against_chosen(summary)
-    missing = [name for name in controls_of(chosen) if name not in {c["b"] for c in found}]
-    told = {
-        what: ", ".join(
-            c["b"] + (f" ({points(c)}{_cost(c, summary['arms'])})" if what != "ahead" else "")
-            for c in found
-            if outcome(c) == what
-        )
-        for what in _PLACES
-    }
-    said = []
-    if found:
-        place = "; ".join(f"{_PLACES[what]} {names}" for what, names in told.items() if names)
-        comes_to = ""
-        if told["behind"]:
-            comes_to = ": without experts more is reached"
-        elif told["no"]:
-            comes_to = ": what experts bring beyond that is open"
-        elif not missing:
-            comes_to = ": the gain is the mixture's own"
-        said.append(f"{chosen} is {place}{comes_to}.")
-    if missing:
-        said.append(f"Controls that were not trained: {', '.join(missing)}.")
-    return said
+    if not found:
+        return []
+    sides = {what: [c for c in found if outcome(c) == what] for what in PLACES}
+    place = "; ".join(
+        f"{PLACES[what]} {', '.join(_with_cost(c, summary) for c in side)}"
+        for what, side in sides.items()
+        if side
+    )
+    comes_to = ""
+    if sides["behind"]:
+        dearer = all(_cost_ratio(c, summary) > 1 + TOLERANCE for c in sides["behind"])
+        comes_to = ": without experts more is reached" + (", at more cost" if dearer else "")
+    elif sides["no"]:
+        comes_to = ": what experts bring beyond that is open"
+    elif not _missing_controls(summary) and min(len(c["seeds"]) for c in found) > 1:
+        comes_to = ": the gain is the mixture's own"
+    return [f"{summary['chosen']} is {place}{comes_to}."]
 
 
-def _cost(comparison: Mapping[str, Any], arms: Mapping[str, Any]) -> str:
-    """By how much the run MACs of the second arm differ from those of the first, if they do."""
-    first, second = (arms[comparison[side]]["macs_per_example"]["active"] for side in ("a", "b"))
-    ratio = second / first
-    return "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
+def _with_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
+    """The control, the difference, and the control's run MACs by those of the mixture."""
+    ratio = _cost_ratio(comparison, summary)
+    cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
+    return f"{comparison['b']} ({points(comparison)}{cost})"
+
+
+def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
+    """Run MACs of the second arm by those of the first."""
+    first, second = (
+        summary["arms"][comparison[side]]["macs_per_example"]["active"] for side in ("a", "b")
+    )
+    return second / first
+
+
+def _missing_controls(summary: Summary) -> list[str]:
+    there = {comparison["b"] for comparison in against_chosen(summary)}
+    return [name for name in controls_of(summary["chosen"]) if name not in there]
+
+
+def _not_trained(summary: Summary) -> list[str]:
+    """What nothing can be said of."""
+    missing = _missing_controls(summary)
+    missing += [name for name in _MIXTURES if name not in summary["arms"]]
+    return [f"Not trained: {', '.join(missing)}."] if missing else []
 
 
 def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -134,8 +153,8 @@ def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _caveats(summary: Summary, compared: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What to know of a comparison and of those differences that were told."""
+def _caveats(summary: Summary) -> list[str]:
+    """What keeps the differences that were told from being the last word."""
     said = []
     plain = [name for name, arm in summary["arms"].items() if arm["plain_blend"]]
     if plain:
@@ -143,10 +162,11 @@ def _caveats(summary: Summary, compared: Sequence[Mapping[str, Any]]) -> list[st
             f"The blend of {', '.join(plain)} was best at its even start: its answer is a plain "
             "average of baseline and expert, the combiners learned nothing of use."
         )
-    said += of_seeds(compared)
-    said += of_machines({key: summary[key] for key in ("precisions", "devices")})
-    if summary["note"]:
-        said.append(summary["note"])
+    if summary["still_improving"]:
+        said.append(
+            "Most networks were best in the last epochs of their training, at a constant rate: "
+            "longer training may change the order."
+        )
     return said
 
 
@@ -159,7 +179,9 @@ def of_seeds(compared: Sequence[Mapping[str, Any]]) -> list[str]:
             "well say otherwise."
         )
     if any(1 < len(c["seeds"]) < 5 for c in compared):
-        said.append("With fewer than five seeds it is known only roughly how far seeds differ.")
+        said.append(
+            "Where there are fewer than five seeds, it is known only roughly how far seeds differ."
+        )
     return said
 
 

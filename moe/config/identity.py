@@ -40,6 +40,8 @@ def identity_differences(old: Config, new: Config) -> list[str]:
             after = getattr(getattr(new, section), field.name)
             if before == after or not field.metadata.get("identity", True):
                 continue
+            if field.name == "epochs" and old.train.budget and new.train.budget:
+                continue  # the budget says how long
             grows = before is not None and after is not None and after > before
             shape = old.train.schedule != "constant" or old.train.lookahead
             may_grow = field.name in ("epochs", "steps") and not shape

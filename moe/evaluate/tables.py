@@ -41,9 +41,12 @@ def unit_of(value: float, units: Units) -> tuple[float, str]:
 
 
 def count(value: float) -> str:
-    """A count with four digits, as 26.58 M."""
+    """A count with four digits, as 26.58 M or 3.200 M; a small one as it is."""
     size, name = unit_of(value, COUNTS)
-    return f"{value / size:,.4g} {name}".rstrip()
+    if size == 1:
+        return f"{value:,.4g}"
+    digits = f"{value / size:#,.4g}".removesuffix(".")
+    return f"{digits} {name}"
 
 
 def _text(value: object) -> str:

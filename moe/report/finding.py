@@ -2,69 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from moe.compare.present import outcome, points, spread
-from moe.compare.record import Record
-from moe.compare.summary import Summary, against_chosen, summarize
+from moe.compare.arms import ARMS
+from moe.compare.present import PLACES, outcome, points, spread
+from moe.compare.summary import Summary, against_chosen
 from moe.compare.words import headline
 from moe.evaluate.tables import count
+from moe.report.comparisons import Comparison
 from moe.report.markdown import replace_marked, table
 
 BEGIN, END = "<!-- finding -->\n", "<!-- end of finding -->\n"
 _HEADER = (
     "comparison",
-    "mixture",
-    "test %",
-    "run MACs",
-    "control",
-    "test %",
-    "run MACs",
+    *("mixture", "test %", "run MACs", "MACs spent"),
+    *("control", "test %", "run MACs", "MACs spent"),
     "seeds",
     "points [95 %]",
     "told apart",
 )
+_NOTE = (
+    "Run MACs: multiply-accumulates for an example; MACs spent: on training. An interval is of its "
+    "line alone; *told apart* is p < .05 after Holm's correction for all controls of a mixture, so "
+    "an interval may exclude 0 where it says no. With fewer than five seeds it is known only "
+    "roughly how far seeds differ. In the figure blue is ahead, red behind, grey not told apart."
+)
 
 
-def summarized(comparisons: Mapping[str, Sequence[Record]]) -> dict[str, Summary]:
-    """Summaries by name of the comparisons that have a row."""
-    return {name: summarize(rows) for name, rows in comparisons.items() if rows}
-
-
-def finding(summaries: Mapping[str, Summary], about: Mapping[str, str]) -> str:
-    """Each comparison's headline, and its chosen mixture against its controls, as Markdown.
-
-    Args:
-      summaries: of comparisons, by name.
-      about: what a comparison is about, by its name, where somebody has written it down.
+def finding(comparisons: Mapping[str, Comparison]) -> str:
+    """What they come to together, each one's headline, and its chosen mixture against its controls,
+    as Markdown.
     """
-    lines = []
-    for name, found in summaries.items():
-        told = [about[name]] if name in about else []
-        told += headline(found)
-        lines.append(f"- **{name}** (`{found['dataset']}`, {found['budget']}): {' '.join(told)}\n")
+    lines = [f"{_together(comparisons)}\n\n"]
+    for name, (about, _, summary) in comparisons.items():
+        told = " ".join([about, *headline(summary)]).strip()
+        lines.append(f"- **{name}** (`{summary['dataset']}`, {summary['budget']}): {told}\n")
     rows = [
         [
             name,
-            *_arm(found, comparison, "a"),
-            *_arm(found, comparison, "b"),
+            *_arm(summary, comparison, "a"),
+            *_arm(summary, comparison, "b"),
             str(len(comparison["seeds"])),
             points(comparison),
             outcome(comparison),
         ]
-        for name, found in summaries.items()
-        for comparison in against_chosen(found)
+        for name, (_, _, summary) in comparisons.items()
+        for comparison in against_chosen(summary)
     ]
-    return f"{''.join(lines)}\n{table(_HEADER, rows)}"
+    return f"{''.join(lines)}\n{table(_HEADER, rows)}\n{_NOTE}\n"
 
 
-def compared(summaries: Mapping[str, Summary]) -> dict[str, Mapping[str, Any]]:
-    """The comparisons of the table, by the label that they have in the figure."""
+def _together(comparisons: Mapping[str, Comparison]) -> str:
+    """Where the chosen mixture stands against one network of its size, and against all controls."""
+    by_place: dict[str, list[str]] = {what: [] for what in PLACES}
+    ahead_of_all = []
+    for name, comparison in comparisons.items():
+        found = against_chosen(comparison.summary)
+        for one in found:
+            if ARMS[one["b"]].kind == "wide" and ARMS[one["b"]].routing:
+                by_place[outcome(one)].append(name)
+        if found and all(outcome(one) == "ahead" for one in found):
+            ahead_of_all.append(name)
+    places = "; ".join(
+        f"{PLACES[what]} it in {', '.join(names)}" for what, names in by_place.items() if names
+    )
+    return (
+        "Against one network with as many run MACs, the mixture that validation chose is: "
+        f"{places or 'not compared'}. Ahead of every control beside it: "
+        f"in {', '.join(ahead_of_all) or 'none'} of {len(comparisons)}."
+    )
+
+
+def compared(comparisons: Mapping[str, Comparison]) -> dict[str, Mapping[str, Any]]:
+    """The lines of the table, by the label that they have in the figure."""
     return {
-        f"{name}: {comparison['a']} - {comparison['b']}": comparison
-        for name, found in summaries.items()
-        for comparison in against_chosen(found)
+        f"{name}: {one['a']} - {one['b']}": one
+        for name, comparison in comparisons.items()
+        for one in against_chosen(comparison.summary)
     }
 
 
@@ -77,8 +92,9 @@ def put_between(text: str, block: str) -> str:
     return replace_marked(text, BEGIN, END, f"{BEGIN}\n{block}\n{END}")
 
 
-def _arm(summary: Summary, comparison: Mapping[str, Any], side: str) -> tuple[str, str, str]:
-    """One side of a difference, at the seeds that both sides have."""
+def _arm(summary: Summary, comparison: Mapping[str, Any], side: str) -> tuple[str, ...]:
+    """One side of a difference, at the seeds that both sides have, and what it costs."""
     name = comparison[side]
-    macs = summary["arms"][name]["macs_per_example"]["active"]
-    return name, spread(comparison["test"][name], 100, 2), count(macs)
+    arm = summary["arms"][name]
+    costs = (arm["macs_per_example"]["active"], arm["macs_spent"]["mean"])
+    return name, spread(comparison["test"][name], 100, 2), *map(count, costs)

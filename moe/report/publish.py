@@ -9,10 +9,11 @@ import pathlib
 import sys
 
 from moe.report.clock_section import clock_pictures
+from moe.report.comparisons import load_comparisons
 from moe.report.differences import differences
 from moe.report.drawing import png, style
-from moe.report.finding import compared, finding, put_between, summarized
-from moe.report.results_page import load_about, load_comparisons, whole_page
+from moe.report.finding import compared, finding, put_between
+from moe.report.results_page import whole_page
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
@@ -20,17 +21,17 @@ _ROOT = pathlib.Path(__file__).parents[2]
 def main() -> int:
     """Writes the pages beside the folder of results."""
     folder = _ROOT / "docs" / "results"
-    folder.with_suffix(".md").write_text(whole_page(folder), encoding="utf-8")
-    summaries = summarized(load_comparisons(folder))
+    comparisons = load_comparisons(folder)
+    folder.with_suffix(".md").write_text(whole_page(folder, comparisons), encoding="utf-8")
     readme = _ROOT / "README.md"
-    text = put_between(readme.read_text(encoding="utf-8"), finding(summaries, load_about(folder)))
+    text = put_between(readme.read_text(encoding="utf-8"), finding(comparisons))
     readme.write_text(text, encoding="utf-8")
     with style():
         picture = differences(
             "finding",
             "Mixtures less their controls",
             "mixtures chosen by validation · test split",
-            compared(summaries),
+            compared(comparisons),
         )
         (_ROOT / "docs" / "finding.png").write_bytes(png(picture.figure))
         for name, drawn in clock_pictures(folder):

@@ -1,28 +1,24 @@
 """The page `docs/results.md`, made of the committed results.
 
-`moe.report.runs_section` says what lies in the folder itself. Every folder
-`docs/results/compare/NAME` holds the rows of a comparison, see `moe.compare.record`, and in
-`about.txt` what it is about; `docs/results/ablations/NAME/whole` those of one arm, and the folders
-beside it those of the same arm without a part of its recipe. What the other folders hold is said
-where they are read.
+`moe.report.runs_section` says what lies in the folder itself, `moe.report.comparisons` what lies in
+`compare` and `ablations`; what the other folders hold is said where they are read.
 """
 
 from __future__ import annotations
 
-import collections
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from moe.compare.ablations import ablation
-from moe.compare.present import HOW, Grid, grids
-from moe.compare.record import Record
-from moe.compare.rows import read_rows
-from moe.compare.summary import summarize
-from moe.compare.words import verdict
 from moe.files import read_json
 from moe.report.clock_section import clock_section, load_logged
-from moe.report.markdown import origin, origin_line, table
+from moe.report.comparisons import (
+    Comparison,
+    ablations_section,
+    comparisons_section,
+    load_ablations,
+)
+from moe.report.markdown import origin_line, table
 from moe.report.runs_section import load_results, runs_section
 
 _INTRODUCTION = """\
@@ -33,20 +29,6 @@ which a finished run wrote. Selected on validation, evaluated once on the test s
 per cent; where there are several seeds, mean ± standard deviation over them. Times are of machines
 that may have had other work; *clock* is from the first touch of the data to the last test answer,
 see [recipes.md](recipes.md#the-clock).
-"""
-
-_COMPARISONS = """\
-## Comparisons
-
-Mixtures, and controls without experts, trained under one budget, see [compare.md](compare.md).
-Selected on validation, evaluated once on the test split; means ± standard deviations over seeds.
-"""
-
-_ABLATIONS = """\
-## Parts left out
-
-One arm with its whole recipe, and again without each of its parts, see [recipes.md](recipes.md):
-what the whole is ahead by, in points of test accuracy, with intervals and corrections as above.
 """
 
 _DISCOVERY = """\
@@ -65,32 +47,20 @@ a second of the first over the second; cost: the inverse; GFLOP/s: of useful wor
 """
 
 
-def load_comparisons(folder: pathlib.Path) -> dict[str, list[Record]]:
-    """The rows of every comparison, by its name."""
-    return load_rows(folder / "compare")
+def whole_page(folder: pathlib.Path, comparisons: Mapping[str, Comparison]) -> str:
+    """All that is published: runs, comparisons, evaluations of some, groups found, benchmarks.
 
-
-def load_about(folder: pathlib.Path) -> dict[str, str]:
-    """A sentence or two of what a comparison is about, by its name, where there are any."""
-    found = sorted((folder / "compare").glob("*/about.txt"))
-    return {path.parent.name: path.read_text(encoding="utf-8").strip() for path in found}
-
-
-def load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
-    """The rows in every folder of `folder`, by its name."""
-    return {path.name: read_rows(path) for path in sorted(folder.glob("*/"))}
-
-
-def whole_page(folder: pathlib.Path) -> str:
-    """All that is published in `folder`: runs, evaluations of some, groups found, benchmarks."""
+    Args:
+      folder: of the committed results.
+      comparisons: those in it, see `moe.report.comparisons.load_comparisons`.
+    """
     blocks = [_INTRODUCTION, runs_section(load_results(folder))]
     logged = load_logged(folder)
     if logged:
         blocks.append(clock_section(logged))
-    comparisons = load_comparisons(folder)
-    if any(comparisons.values()):
-        blocks.append(comparisons_section(comparisons, load_about(folder)))
-    ablations = {path.name: load_rows(path) for path in sorted((folder / "ablations").glob("*/"))}
+    if comparisons:
+        blocks.append(comparisons_section(comparisons))
+    ablations = load_ablations(folder)
     if ablations:
         blocks.append(ablations_section(ablations))
     sections = {
@@ -103,63 +73,6 @@ def whole_page(folder: pathlib.Path) -> str:
         if found:
             blocks.append(section(found))
     return "\n".join(blocks)
-
-
-def comparisons_section(
-    comparisons: Mapping[str, Sequence[Record]], about: Mapping[str, str]
-) -> str:
-    """What `--mode=compare` found: for each comparison the finding in words, and its tables."""
-    blocks = [f"{_COMPARISONS}\n{HOW}\n"]
-    for name, rows in comparisons.items():
-        if not rows:
-            continue
-        summary = summarize(rows)
-        sizes = ", ".join(f"{count:,} {split}" for split, count in summary["examples"].items())
-        blocks += [
-            f"### {name}\n",
-            *([f"{about[name]}\n"] if name in about else []),
-            f"{summary['dataset']}, budget {summary['budget']}; {sizes} examples; "
-            f"{', '.join(summary['precisions'])}.\n",
-            "".join(f"- {sentence}\n" for sentence in verdict(summary)),
-        ]
-        blocks += [_grid(grid) for grid in grids(summary)]
-        blocks.append(_origins_of(rows))
-    return "\n".join(blocks)
-
-
-def ablations_section(ablations: Mapping[str, Mapping[str, Sequence[Record]]]) -> str:
-    """What each part of a recipe brings; rows by ablation and recipe."""
-    blocks = [_ABLATIONS]
-    for name, recipes in ablations.items():
-        rows = [row for found in recipes.values() for row in found]
-        blocks.append(
-            f"### {name}\n\n{rows[0]['arm']} on {rows[0]['dataset']}, budget "
-            f"{rows[0]['budget']}; {rows[0]['precision']}.\n"
-        )
-        told = ablation(recipes)
-        blocks.append("".join(f"- {sentence}\n" for sentence in told.said))
-        blocks += [_grid(grid) for grid in told.grids]
-        blocks.append(_origins_of(rows))
-    return "\n".join(blocks)
-
-
-def _grid(grid: Grid) -> str:
-    cells = [[cell or "-" for cell in line] for line in grid.rows]
-    return f"**{grid.title}**\n\n{table(grid.header, cells)}"
-
-
-def _origins_of(rows: Sequence[Record]) -> str:
-    """Where rows come from, a line for those of one origin."""
-    origins = collections.Counter(origin(row) + _trained_before(row) for row in rows)
-    return "".join(
-        f"- {count} row{'s' * (count > 1)}: {line}\n" for line, count in sorted(origins.items())
-    )
-
-
-def _trained_before(row: Record) -> str:
-    """The revisions of its runs that are not that of the row: of such as were there already."""
-    revisions = {run["revision"] for run in row["runs"].values()} - {row["revision"]}
-    return f", trained at {', '.join(sorted(revisions))}" if revisions else ""
 
 
 def evaluations_section(evaluations: Mapping[str, Mapping[str, Any]]) -> str:

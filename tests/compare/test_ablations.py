@@ -4,6 +4,7 @@ import pytest
 from rows import make_row, make_rows
 
 from moe.compare.ablations import ablation
+from moe.errors import UserError
 
 RECIPES = {
     "no-trick": make_rows(3, {"joint-soft": 0.75}),
@@ -29,7 +30,7 @@ def test_the_whole_recipe_stands_against_each_part_left_out():
     assert said == [
         "Worse than the whole recipe: no-trick.",
         "Not told apart from the whole recipe by these seeds and examples: no-habit.",
-        "With fewer than five seeds it is known only roughly how far seeds differ.",
+        "Where there are fewer than five seeds, it is known only roughly how far seeds differ.",
     ]
 
 
@@ -45,7 +46,19 @@ def test_without_the_whole_recipe_there_is_nothing_to_compare_with():
         ablation({"no-trick": RECIPES["no-trick"]})
 
 
-def test_only_what_was_trained_alike_is_compared():
-    other = {"no-trick": [make_row("joint-hard", 0, 0.8)]}
-    with pytest.raises(ValueError, match="several arms or budgets"):
-        ablation(RECIPES | other)
+@pytest.mark.parametrize(
+    ("key", "value"), [("budget", "epochs:9"), ("dataset", "other"), ("groups", ["a", "b"])]
+)
+def test_only_what_was_trained_alike_is_compared(key, value):
+    other = [row | {key: value} for row in RECIPES["no-trick"]]
+    with pytest.raises(ValueError, match=f"several kinds: {key} is .* and "):
+        ablation(RECIPES | {"no-trick": other})
+    with pytest.raises(ValueError, match="arm is joint-hard and joint-soft"):
+        ablation(RECIPES | {"no-trick": [make_row("joint-hard", 0, 0.8)]})
+
+
+def test_only_what_was_tested_alike_is_compared():
+    other = make_rows(3, {"joint-soft": 0.75})
+    other[0]["correct"]["labels"] = "others"
+    with pytest.raises(UserError, match="tested on other examples"):
+        ablation(RECIPES | {"no-trick": other})

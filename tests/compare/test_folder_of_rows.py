@@ -22,7 +22,7 @@ def test_a_row_of_other_flags_is_refused(tmp_path):
 def test_a_row_of_another_version_is_told_with_its_place(tmp_path):
     row = make_row("joint-hard", 1, 0.8)
     row["config"]["model"]["nonsense"] = 1
-    with pytest.raises(UserError, match=r"a.json: the stored configuration does not fit"):
+    with pytest.raises(UserError, match=r"a.json: is a row of another version; use that "):
         check_same_setting(tmp_path / "a.json", row, Config(), "any")
 
 

@@ -33,6 +33,8 @@ def test_a_row_comes_back(tmp_path):
         {"test": {"accuracy": 0.1, "nll": 0.5, "ece": 0.1}},
         {"correct": {"count": 90, "bits": "AAAA", "labels": ""}},
         {"correct": {"count": 90, "bits": "!", "labels": ""}},
+        {"calibration": {}},
+        {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": 3}},
         {"seed": "one"},
         {"parts": None},
         {"examples": {"train": 90}},

@@ -205,6 +205,30 @@ def test_a_row_that_another_queue_made_meanwhile_is_taken(
     assert records(tmp_path / "results") == records(undisturbed / "results")
 
 
+def test_a_row_that_another_queue_tested_on_other_examples_is_not_taken(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    real = moe.compare.run.write_record
+
+    def write_and_another(path, record):
+        real(path, record)
+        other = json.loads((undisturbed / "results" / "separate-hard-seed0.json").read_text())
+        other["correct"]["examples"] = "others"
+        real(path.parent / "separate-hard-seed0.json", other)
+
+    monkeypatch.setattr(moe.compare.run, "write_record", write_and_another)
+    assert compare(toy_comparison(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "separate-hard-seed0: failed: " in said
+    assert "was tested on other examples than what --dataset=toy has now" in said
+
+
+def test_rows_have_a_folder_of_their_own(tmp_path):
+    with pytest.raises(UserError, match=r"--results=.*: is --workdir, whose compare.json is no"):
+        compare(toy_comparison(tmp_path, results=str(tmp_path)))
+
+
 def test_a_queue_goes_on_from_another_place(undisturbed, tmp_path, monkeypatch, capsys):
     """Runs that start from others know them by a path."""
     shutil.copytree(undisturbed, tmp_path / "moved")

@@ -85,11 +85,53 @@ def test_validation_chooses_and_the_test_split_has_no_say():
 def test_only_seeds_that_all_mixtures_have_choose():
     """A mixture that was given more seeds afterwards is not chosen, or dropped, for them."""
     rows = [
-        make_row("separate-hard", 0, 0.8, validation=0.80),
-        make_row("joint-hard", 0, 0.8, validation=0.79),
-        make_row("joint-hard", 1, 0.8, validation=0.99),
+        *(make_row("separate-hard", seed, 0.8, validation=0.80) for seed in range(3)),
+        *(make_row("joint-hard", seed, 0.8, validation=0.79) for seed in range(3)),
+        make_row("joint-hard", 3, 0.8, validation=0.99),
     ]
-    assert summarize(rows)["chosen"] == "separate-hard"
+    found = summarize(rows)
+    assert found["chosen"] == "separate-hard"
+    assert found["chosen_by"]["seeds"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "chosen"), [((4, 3), "joint-hard"), ((4, 2), "separate-hard"), ((2, 1), "separate-")]
+)
+def test_a_candidate_has_three_seeds_or_as_many_as_any(seeds, chosen):
+    rows = [
+        *(make_row("separate-hard", seed, 0.8, validation=0.80) for seed in range(seeds[0])),
+        *(make_row("joint-hard", seed, 0.8, validation=0.90) for seed in range(seeds[1])),
+    ]
+    found = summarize(rows)
+    assert found["chosen"].startswith(chosen)
+    assert found["chosen_by"]["left_out"] == [] if seeds[1] == 3 else ["joint-hard"]
+
+
+def test_times_are_of_one_device():
+    rows = make_rows(3, {"baseline": 0.8, "joint-hard": 0.8})
+    for row in rows:
+        if row["seed"] == 2 or row["arm"] == "joint-hard":
+            row["device"] = "another"
+    found = summarize(rows)
+    assert found["timed_on"] == "another"
+    assert found["arms"]["baseline"]["train_seconds"] == {"mean": 62.0, "deviation": None}
+    assert found["arms"]["joint-hard"]["train_seconds"]["mean"] == 61.0
+    for number, row in enumerate(rows[::2]):  # the baselines
+        row["device"] = f"machine {number}"
+    assert summarize(rows)["arms"]["joint-hard"]["train_seconds"] is not None
+    assert summarize(rows)["arms"]["baseline"]["train_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("best", "schedule", "told"),
+    [(3, "constant", True), (2, "constant", False), (3, "cosine", False)],
+)
+def test_networks_that_were_still_improving_are_told(best, schedule, told):
+    rows = make_rows(2, {"joint-hard": 0.8})
+    for row in rows:
+        row["config"]["train"]["schedule"] = schedule
+        row["stages"][0]["best_epoch"] = best  # of three
+    assert summarize(rows)["still_improving"] is told
 
 
 def test_a_difference_knows_what_both_have_at_its_seeds():
@@ -162,7 +204,8 @@ def test_the_report_says_what_was_found(summary, tmp_path):
         "calibration",
     }
     assert text.count("data:image/png") == 5
-    assert text.count("The p-values come from the same samples") == 2
+    assert text.count("The p-values come from the same samples") == 1
+    assert "of training alone, and of rows made on CPU" in text
 
 
 def test_a_summary_is_plain_json(summary, tmp_path):

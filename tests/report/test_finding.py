@@ -5,33 +5,37 @@ import pathlib
 import pytest
 from rows import make_row, make_rows
 
-from moe.report.finding import BEGIN, END, compared, finding, put_between, summarized
-from moe.report.results_page import load_about, load_comparisons
+from moe.compare.summary import summarize
+from moe.report.comparisons import Comparison, load_comparisons
+from moe.report.finding import BEGIN, END, compared, finding, put_between
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75}
 
 
+def _comparison(rows, about=""):
+    return Comparison(about, rows, summarize(rows))
+
+
 def test_the_readme_says_what_the_rows_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    summaries = summarized(load_comparisons(ROOT / "docs" / "results"))
-    assert put_between(text, finding(summaries, load_about(ROOT / "docs" / "results"))) == text
+    comparisons = load_comparisons(ROOT / "docs" / "results")
+    assert put_between(text, finding(comparisons)) == text
     assert (ROOT / "docs" / "finding.png").is_file()
 
 
 def test_a_mixture_stands_beside_every_control():
-    summaries = summarized({"toy": make_rows(3, TOY)})
-    text = finding(summaries, {"toy": "Made up."})
-    assert text.startswith(
+    comparisons = {"toy": _comparison(make_rows(3, TOY), "Made up.")}
+    text = finding(comparisons)
+    assert (
         "- **toy** (`toy`, epochs:3): Made up. joint-hard is the only mixture here (validation: "
-    )
-    assert "joint-hard is ahead of baseline, wide-hard. Controls that were not trained: ave" in text
-    for control, macs in (("baseline", "27 M"), ("wide-hard", "105 M")):
+    ) in text
+    for control, macs in (("baseline", "27.00 M"), ("wide-hard", "105.0 M")):
         (line,) = (line for line in text.splitlines() if f"| {control} |" in line)
         assert line.startswith("| toy | joint-hard | 79.")
-        assert f"| {macs} | 3 | +" in line
+        assert f"| {macs} | 1.000 T | 3 | +" in line
         assert line.endswith("] | ahead |")
-    assert list(compared(summaries)) == [
+    assert list(compared(comparisons)) == [
         "toy: joint-hard - baseline",
         "toy: joint-hard - wide-hard",
     ]
@@ -42,7 +46,7 @@ def test_a_line_is_of_the_seeds_that_both_sides_have():
         *(make_row("joint-hard", seed, 0.8) for seed in range(3)),
         make_row("wide-hard", 0, 0.7),
     ]
-    text = finding(summarized({"toy": rows}), {})
+    text = finding({"toy": _comparison(rows)})
     (line,) = (line for line in text.splitlines() if "| wide-hard |" in line)
     (mixture, control) = (100 * rows[n]["test"]["accuracy"] for n in (0, 3))
     assert line.startswith(f"| toy | joint-hard | {mixture:.2f} |")
@@ -51,10 +55,27 @@ def test_a_line_is_of_the_seeds_that_both_sides_have():
 
 
 def test_a_comparison_without_a_choice_is_said_to_be_one():
-    summaries = summarized({"begun": make_rows(1, {"baseline": 0.7}), "empty": []})
-    assert "- **begun** (`toy`, epochs:3): No mixture is finished" in finding(summaries, {})
-    assert "empty" not in summaries
-    assert compared(summaries) == {}
+    comparisons = {"begun": _comparison(make_rows(1, {"baseline": 0.7}))}
+    assert "- **begun** (`toy`, epochs:3): No mixture is finished" in finding(comparisons)
+    assert compared(comparisons) == {}
+
+
+def test_a_folder_without_a_row_is_no_comparison(tmp_path):
+    (tmp_path / "compare" / "empty").mkdir(parents=True)
+    assert load_comparisons(tmp_path) == {}
+
+
+def test_the_first_line_is_of_all_comparisons():
+    means = {"ahead": (0.8, 0.7), "apart": (0.75, 0.75), "behind": (0.7, 0.8)}
+    comparisons = {
+        name: _comparison(make_rows(3, {"joint-hard": mixture, "wide-hard": wide}))
+        for name, (mixture, wide) in means.items()
+    }
+    first, *_ = finding(comparisons).splitlines()
+    assert first.endswith(
+        "is: ahead of it in ahead; not told apart from it in apart; behind it in behind. Ahead of "
+        "every control beside it: in ahead of 3."
+    )
 
 
 def test_what_stands_around_the_finding_stays():

@@ -9,11 +9,16 @@ from rows import make_rows
 from moe.compare.record import write_record
 from moe.compare.summary import summarize
 from moe.compare.words import verdict
+from moe.report import results_page
 from moe.report.clock_section import clock_pictures
-from moe.report.results_page import whole_page
+from moe.report.comparisons import load_comparisons
 from moe.report.runs_section import runs_section
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+
+def whole_page(folder: pathlib.Path) -> str:
+    return results_page.whole_page(folder, load_comparisons(folder))
 
 
 def _run(seed: int, accuracy: float) -> dict:
