@@ -189,7 +189,7 @@ def test_numbers_in_words():
         assert sentence in answer_figures.attribution(evaluation, "hard").reading
         drawing = architecture(evaluation, RESULTS)
         assert "1 of 2 runs for an example" in drawing.alt
-        assert "For one example run 5 M parameters, 5 k MACs" in drawing.alt
+        assert "For one example run 5.000 M parameters, 5.000 k MACs" in drawing.alt
         evaluation["architecture"]["experts_per_example"] = 2
         assert "Every expert runs" in architecture(evaluation, None).alt
 
