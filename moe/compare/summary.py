@@ -47,7 +47,9 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
     (device, _), *_ = collections.Counter(row["device"] for row in records).most_common()
     return {
-        **{key: first[key] for key in ("dataset", "note", "groups", "budget", "examples")},
+        **{key: first[key] for key in ("dataset", "groups", "budget", "examples")},
+        # An older version may have had other words for the same data.
+        "note": " ".join(dict.fromkeys(row["note"] for row in records if row["note"])),
         **machines(records),
         "timed_on": device,
         "still_improving": _still_improving(records),

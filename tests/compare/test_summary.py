@@ -107,6 +107,13 @@ def test_a_candidate_has_three_seeds_or_as_many_as_any(seeds, chosen):
     assert found["chosen_by"]["left_out"] == [] if seeds[1] == 3 else ["joint-hard"]
 
 
+def test_what_is_to_know_of_the_data_is_that_of_any_row():
+    notes = ("Made up.", "", "Made up.", "Really.")
+    rows = make_rows(4, {"baseline": 0.8})
+    noted = [row | {"note": note} for row, note in zip(rows, notes, strict=True)]
+    assert summarize(noted)["note"] == "Made up. Really."
+
+
 def test_times_are_of_one_device():
     rows = make_rows(3, {"baseline": 0.8, "joint-hard": 0.8})
     for row in rows:
