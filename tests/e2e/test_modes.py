@@ -34,7 +34,7 @@ MIXTURES = [
     _slow("joint", {"routing": "hard", "boost": "scalar", "expert_head": "group"}),
     ("joint", {"routing": "topk", "top_k": 2, "groups": "none:3"}),
     ("joint", {"baseline": False, "expert_head": "group", "routing": "hard"}),
-    ("joint", {"baseline": False, "mixture_loss": "expected", "z_loss": 0.01}),
+    _slow("joint", {"baseline": False, "mixture_loss": "expected", "z_loss": 0.01}),
     (
         "joint",
         {
@@ -234,7 +234,7 @@ def test_training_selects_on_validation_and_never_opens_the_test_split(monkeypat
     assert len(evaluated) == 2
 
 
-@pytest.mark.parametrize("routing", ["soft", "hard"])
+@pytest.mark.parametrize("routing", [pytest.param("soft", marks=pytest.mark.slow), "hard"])
 def test_a_stage_is_traced_once(toy, monkeypatch, tmp_path, routing):
     loops = []
     original = stage_run.make_train_loop
