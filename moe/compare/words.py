@@ -118,7 +118,12 @@ def _with_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
     """The control, the difference, and the control's run MACs by those of the mixture."""
     ratio = _cost_ratio(comparison, summary)
     cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
-    return f"{comparison['b']} ({points(comparison)}{cost})"
+    return f"{comparison['b']} ({_found(comparison)}{cost})"
+
+
+def _found(comparison: Mapping[str, Any]) -> str:
+    """The difference; of one seed it says less than its interval seems to."""
+    return points(comparison) + (" at one seed" if len(comparison["seeds"]) == 1 else "")
 
 
 def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
@@ -145,9 +150,9 @@ def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
     clear = [c for c in found if c["significant"]]
     said = []
     if clear:
-        told = [f"{c['a']} and {c['b']} ({points(c)})" for c in clear]
+        told = [f"{c['a']} and {c['b']} ({_found(c)})" for c in clear]
         said.append(f"Mixtures that differ significantly (first less second): {'; '.join(told)}.")
-    alike = [f"{c['a']} and {c['b']} ({points(c)})" for c in found if not c["significant"]]
+    alike = [f"{c['a']} and {c['b']} ({_found(c)})" for c in found if not c["significant"]]
     if alike:
         said.append(f"Mixtures that are not told apart: {'; '.join(alike)}.")
     return said

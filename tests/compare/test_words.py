@@ -159,7 +159,9 @@ def test_a_headline_compares_the_chosen_mixture_with_others():
 def test_one_seed_is_said_to_be_one():
     means = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.7, "average-hard": 0.7}
     said = verdict(summarize(make_rows(1, means | {"wide-params": 0.7})))
-    assert any("one seed" in line for line in said)
+    assert any("one seed, an interval is over test examples only" in line for line in said)
+    (told,) = (line for line in said if line.startswith("joint-hard is ahead of baseline (+"))
+    assert told.count("] at one seed") == 4
     assert not any("the mixture's own" in line for line in said)
 
 
