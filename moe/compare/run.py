@@ -72,8 +72,8 @@ def compare(config: CompareConfig) -> int:
     arms = _asked(config.arms, possible_arms(_in_parts(workspace), any_width))
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
-    rows = read_rows(results, base, workspace.digest())
-    records = {(row["arm"], row["seed"]): row for row in rows}
+    found = read_rows(results, base, workspace.digest())
+    records = {(record["arm"], record["seed"]): record for record in found}
     missing = [pair for pair in wanted if pair not in records]
     make_workdir(workdir)
     make_workdir(results)

@@ -187,18 +187,26 @@ def test_rows_tested_on_other_examples_are_no_company(undisturbed, tmp_path, mon
         compare(config)
 
 
+def _beside_another_queue(monkeypatch, leave) -> None:
+    """After every row `leave` does in the folder of rows what another queue might have done."""
+    write = moe.compare.run.write_record
+
+    def write_and_leave(path, record):
+        write(path, record)
+        leave(path.parent)
+
+    monkeypatch.setattr(moe.compare.run, "write_record", write_and_leave)
+
+
 def test_a_row_that_another_queue_made_meanwhile_is_taken(
     undisturbed, tmp_path, monkeypatch, capsys
 ):
-    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
-    real = moe.compare.run.write_record
-
-    def write_and_another(path, record):
-        real(path, record)
+    def leave(folder):
         for made in (undisturbed / "results").glob("separate-*.json"):
-            shutil.copy(made, path.parent)
+            shutil.copy(made, folder)
 
-    monkeypatch.setattr(moe.compare.run, "write_record", write_and_another)
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    _beside_another_queue(monkeypatch, leave)
     assert compare(toy_comparison(tmp_path)) == 0
     said = capsys.readouterr().out
     assert said.count("was made by another queue meanwhile") == 2
@@ -208,16 +216,13 @@ def test_a_row_that_another_queue_made_meanwhile_is_taken(
 def test_a_row_that_another_queue_tested_on_other_examples_is_not_taken(
     undisturbed, tmp_path, monkeypatch, capsys
 ):
-    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
-    real = moe.compare.run.write_record
-
-    def write_and_another(path, record):
-        real(path, record)
+    def leave(folder):
         other = json.loads((undisturbed / "results" / "separate-hard-seed0.json").read_text())
         other["correct"]["examples"] = "others"
-        real(path.parent / "separate-hard-seed0.json", other)
+        (folder / "separate-hard-seed0.json").write_text(json.dumps(other))
 
-    monkeypatch.setattr(moe.compare.run, "write_record", write_and_another)
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    _beside_another_queue(monkeypatch, leave)
     assert compare(toy_comparison(tmp_path)) == 2
     said = capsys.readouterr().err
     assert "separate-hard-seed0: failed: " in said
