@@ -30,8 +30,8 @@ def is_there(path: pathlib.Path) -> bool:
     return os.path.exists(path)
 
 
-def make_workdir(workdir: pathlib.Path) -> None:
-    """Makes the folder of a run, if it is not there.
+def make_workdir(workdir: pathlib.Path, flag: str = "workdir") -> None:
+    """Makes the folder of a run, if it is not there; or that which another `flag` names.
 
     Raises:
       UserError: it cannot be made or written to.
@@ -39,9 +39,9 @@ def make_workdir(workdir: pathlib.Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--workdir={workdir}: cannot be made ({error.strerror}).") from error
+        raise UserError(f"--{flag}={workdir}: cannot be made ({error.strerror}).") from error
     if not os.access(workdir, os.W_OK):
-        raise UserError(f"--workdir={workdir}: is not writable.")
+        raise UserError(f"--{flag}={workdir}: is not writable.")
 
 
 @contextlib.contextmanager

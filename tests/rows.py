@@ -36,7 +36,7 @@ def make_row(arm: str, seed: int, accuracy: float, validation: float | None = No
     ease = np.random.default_rng(0).random(EXAMPLES)
     correct = ease + random.normal(0, 0.1, EXAMPLES) > 1 - accuracy
     mixture = what.kind == "mixture"
-    run = {"macs_spent": 1e12, "train_seconds": 60.0, "compile_seconds": 1.0, "wall_seconds": 90.0}
+    run = {"macs_spent": 1e12, "train_seconds": 60.0}
     cost = round(_COST[what.kind] * (1.5 if what.routing == "soft" else 1))
     record = {
         "format": FORMAT,
@@ -56,12 +56,12 @@ def make_row(arm: str, seed: int, accuracy: float, validation: float | None = No
             "bits": pack(correct),
             "labels": hashlib.sha256(b"toy").hexdigest()[:16],
         },
-        "calibration": {"count": [0, 90], "accuracy": [None, 0.5], "confidence": [None, 0.5]},
+        "calibration": {"count": [0, EXAMPLES], "accuracy": [None, 0.5], "confidence": [None, 0.5]},
         "params": {"total": 10_000_000, "active": 5_000_000},
         "macs_per_example": {"total": 2 * cost, "active": cost},
         "macs_spent": 1e12,
         "train_seconds": 60.0 + seed,
-        "runs": {f"{arm}-seed{seed}": run | {"revision": "abc", "step_ms_p50": 9.0}},
+        "runs": {f"{arm}-seed{seed}": run | {"revision": "abc"}},
         "stages": [
             {"run": f"{arm}-seed{seed}", "name": "joint", "epochs": 3.0, "best_epoch": 2}
             | {"steps": 9, "seconds": 60.0, "macs": 1e12}

@@ -259,6 +259,9 @@ def test_what_does_nothing_is_said(capsys):
     train("--mode=compare", "--balance_bias=.1", "--routing=hard")
     said = capsys.readouterr().err
     assert said == "warning: the arms of --mode=compare have their own --routing.\n"
+    train("--mode=joint", "--epochs=3", "--budget=epochs:2")
+    said = capsys.readouterr().err
+    assert said == "warning: --budget says how long, in place of --epochs.\n"
     (lab,) = (preset for preset in PRESETS if preset.stem == "lab")
     train("--mode=compare", f"--flagfile={lab}")  # which has one, too
     assert capsys.readouterr().err == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.present import Grid, accuracy_grid, difference_grid, outcome
+from moe.compare.present import Grid, accuracy_grid, by_outcome, difference_grid
 from moe.compare.record import Record
 from moe.compare.rows import check_same_test
 from moe.compare.summary import family, machines, means
@@ -60,9 +60,9 @@ def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "ahead": "Worse than the whole recipe",
         "behind": "Better than the whole recipe",
         "no": "Not told apart from the whole recipe by these seeds and examples",
+        "one seed": "Held at one seed only against the whole recipe",
     }
-    names = {
-        kind: ", ".join(comparison["b"] for comparison in found if outcome(comparison) == kind)
-        for kind in kinds
-    }
-    return [f"{kinds[kind]}: {named}." for kind, named in names.items() if named]
+    return [
+        f"{kinds[kind]}: {', '.join(comparison['b'] for comparison in side)}."
+        for kind, side in by_outcome(found).items()
+    ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -71,18 +73,7 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
             np.exp(answers.log_probs.astype(np.float64)), label
         ),
         **_size(mixtures, router),
-        "macs_spent": sum(found["macs_spent"] for found in trained.values()),
-        "train_seconds": sum(found["train_seconds"] for found in trained.values()),
-        "runs": {
-            folder.name: {key: found[key] for key in _OF_RUN}
-            | {"step_ms_p50": found["throughput"]["step_ms_p50"]}
-            for folder, found in trained.items()
-        },
-        "stages": [
-            {"run": folder.name} | {key: stage[key] for key in _OF_STAGE}
-            for folder, found in trained.items()
-            for stage in found["stages"]
-        ],
+        **_training(trained),
         "parts": own["parts"],
         "routing_metrics": {},
         "precision": own["precision"],
@@ -108,7 +99,23 @@ def identity_of(test: Split) -> dict[str, int | str]:
     }
 
 
-_OF_RUN = ("macs_spent", "train_seconds", "compile_seconds", "wall_seconds", "revision")
+def _training(trained: Mapping[pathlib.Path, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the runs of a row took together, by folder: their results."""
+    return {
+        "macs_spent": sum(found["macs_spent"] for found in trained.values()),
+        "train_seconds": sum(found["train_seconds"] for found in trained.values()),
+        "runs": {
+            folder.name: {key: found[key] for key in _OF_RUN} for folder, found in trained.items()
+        },
+        "stages": [
+            {"run": folder.name} | {key: stage[key] for key in _OF_STAGE}
+            for folder, found in trained.items()
+            for stage in found["stages"]
+        ],
+    }
+
+
+_OF_RUN = ("macs_spent", "train_seconds", "revision")
 _OF_STAGE = ("name", "epochs", "best_epoch", "steps", "seconds", "macs")
 
 

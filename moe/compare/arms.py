@@ -6,6 +6,9 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from moe.config.sections import ModelConfig
+from moe.config.tools import MOST_SEEDS
+
 
 class Arm(NamedTuple):
     """One way to train and to answer.
@@ -41,16 +44,27 @@ _LAST = ("wide-params",)
 """Made after all other rows of all seeds: one of them may cost as much as the rest of its seed."""
 TOLERANCE = 0.02
 """Share by which a control may miss the size of the mixture and still be as large."""
-MEMBER_STRIDE = 1000
+MEMBER_STRIDE = MOST_SEEDS
 """The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …: no two
 rows share one, so that they vary as independent ones do."""
+
+
+def in_parts(model: ModelConfig, named: bool) -> bool:
+    """Whether a mixture can be trained part by part: an expert needs a group that has a name, a
+    trunk needs a baseline that trains it.
+
+    Args:
+      model: what the mixture is made of.
+      named: whether every example has a known group.
+    """
+    return named and (model.baseline or not model.trunk)
 
 
 def possible_arms(in_parts: bool, any_width: bool) -> list[str]:
     """The arms that there are.
 
     Args:
-      in_parts: a mixture can be trained part by part; where not, only `joint` trains one.
+      in_parts: see there; where not, only `joint` trains a mixture.
       any_width: an expert's network can be had at any width; where not, none is as large as a
         mixture.
     """

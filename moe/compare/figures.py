@@ -78,13 +78,14 @@ def _accuracy_against(
         f"Mean test accuracy of every arm against {label}; bars are one standard deviation over "
         "seeds.",
         "Up and to the left is better. A mixture that lies on the line of the controls is worth "
-        "what it costs and no more."
-        + (
-            f" Times are of {summary['timed_on']}, with whatever else ran on it."
-            if key == "train_seconds"
-            else ""
-        ),
+        "what it costs and no more." + (_whose_times(summary) if key == "train_seconds" else ""),
     )
+
+
+def _whose_times(summary: Summary) -> str:
+    told = f" Times are of {summary['timed_on']}, with whatever else ran on it."
+    elsewhere = [name for name, arm in summary["arms"].items() if arm["train_seconds"] is None]
+    return told + (f" Made elsewhere only: {', '.join(elsewhere)}." if elsewhere else "")
 
 
 def _reliability(summary: Summary) -> Picture:

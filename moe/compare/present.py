@@ -24,7 +24,8 @@ HOW = (
     "after Holm over the rows of one mixture (against controls) or of the table (against each "
     f"other); told apart is what is below {SIGNIFICANT}. An interval is of its line alone: it may "
     "exclude 0 where the correction says that the two are not told apart. McNemar's exact test at "
-    "each seed is corrected likewise; it is left out where a test example is there several times."
+    "each seed is corrected likewise; it is left out where a test example is there several times. "
+    "One seed says nothing of others: its interval is over examples only, and it tells none apart."
 )
 """What the tables of differences mean."""
 
@@ -113,9 +114,9 @@ def difference_grid(title: str, found: Sequence[Mapping[str, Any]]) -> Grid:
             comparison["b"],
             numbers(comparison["seeds"]),
             points(comparison),
-            p_value(comparison["p_holm"]),
+            None if comparison["p_holm"] is None else p_value(comparison["p_holm"]),
             " ".join(p_value(test["p_holm"]) for test in comparison["mcnemar"]),
-            outcome(comparison),
+            comparison["outcome"],
         )
         for comparison in found
     ]
@@ -175,12 +176,16 @@ def numbers(seeds: Sequence[int]) -> str:
     return f"{seeds[0]}-{seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 
-PLACES = {"ahead": "ahead of", "no": "not told apart from", "behind": "behind"}
+PLACES = {
+    "ahead": "ahead of",
+    "no": "not told apart from",
+    "behind": "behind",
+    "one seed": "held at one seed only against",
+}
 """Of the first arm, by the outcome of a comparison."""
 
 
-def outcome(comparison: Mapping[str, Any]) -> str:
-    """Whether its first arm is told to be `ahead` or `behind`; `no` where that cannot be said."""
-    if not comparison["significant"]:
-        return "no"
-    return "ahead" if comparison["difference"] > 0 else "behind"
+def by_outcome(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Comparisons by their outcome, in the order of `PLACES`; none where none ended so."""
+    sides = {what: [one for one in found if one["outcome"] == what] for what in PLACES}
+    return {what: side for what, side in sides.items() if side}

@@ -31,7 +31,9 @@ def read_rows(
         data = data or next((row["data"] for row in rows.values() if "data" in row), "")
         for path, row in rows.items():
             check_same_setting(path, row, base, data)
-        check_same_test({str(path): row["correct"] for path, row in rows.items()})
+        named = {str(path): row for path, row in rows.items()}
+        check_same_test({name: row["correct"] for name, row in named.items()})
+        check_same_networks(named)
     return list(rows.values())
 
 
@@ -84,3 +86,32 @@ def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
                     f"{name}: was tested on other examples than {first}; use another --results, or "
                     "the test split of that one."
                 )
+
+
+def check_same_networks(rows: Mapping[str, Record]) -> None:
+    """Refuses rows of one arm whose networks differ behind the same flags: in their size or number,
+    as those of another version or of an edited file may, or in the groups that they were made for.
+
+    Args:
+      rows: by what they are called.
+
+    Raises:
+      UserError: names two of them.
+    """
+    first: dict[str, str] = {}
+    for name, row in rows.items():
+        other = first.setdefault(row["arm"], name)
+        for key in ("networks", "params", "macs_per_example", "groups", "examples"):
+            if row[key] != rows[other][key]:
+                raise UserError(
+                    f"{name}: its {key} are others ({_shown(row[key])}) than those of {other} "
+                    f"({_shown(rows[other][key])}): of another version, or of a file that has "
+                    "changed; use another --results, or what that one was made with."
+                )
+
+
+def _shown(value: Any) -> str:
+    """A number, a list, or the numbers of a `Size`, on a line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{amount:,} {what}" for what, amount in value.items())
+    return ", ".join(value) if isinstance(value, list) else f"{value:,}"

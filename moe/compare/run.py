@@ -11,11 +11,11 @@ import keras
 import tensorflow as tf
 
 from moe.compare.answers import identity_of, make_record
-from moe.compare.arms import in_order, possible_arms
+from moe.compare.arms import in_order, in_parts, possible_arms
 from moe.compare.plan import Row, Run, Setting, all_runs, make_row
-from moe.compare.record import Record, read_record, write_record
+from moe.compare.record import Record, write_record
 from moe.compare.report import write_files, write_report
-from moe.compare.rows import check_same_setting, check_same_test, read_rows
+from moe.compare.rows import check_same_networks, check_same_test, read_rows
 from moe.compare.size import check_whitened, members, wide_backbones
 from moe.compare.summary import summarize
 from moe.compare.words import comparison_text
@@ -69,14 +69,13 @@ def compare(config: CompareConfig) -> int:
     any_width = backbones.has_widths(network)
     if not any_width:
         warn(f"{network} has but one width: no control is a network as large as the mixture.")
-    arms = _asked(config.arms, possible_arms(_in_parts(workspace), any_width))
+    arms = _asked(config.arms, possible_arms(_by_parts(workspace), any_width))
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
-    found = read_rows(results, base, workspace.digest())
-    records = {(record["arm"], record["seed"]): record for record in found}
+    records = _read(results, workspace)
     missing = [pair for pair in wanted if pair not in records]
+    make_workdir(results, "results")
     make_workdir(workdir)
-    make_workdir(results)
     code, failed = 0, []
     with alone_in(workdir):
         if missing:
@@ -114,12 +113,9 @@ def _make(
         print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
         path = results / f"{row.label}.json"
         try:
-            if is_there(path):  # another queue has made it meanwhile
-                record = read_record(path)
-                check_same_setting(path, record, workspace.config, workspace.digest())
-                test = test or workspace.open_test()
-                check_same_test(_tested(test, workspace) | {str(path): record["correct"]})
-                records[row.name, row.seed] = record
+            if is_there(path):
+                records |= _read(results, workspace)
+                test = test or _open_test(workspace, records)
                 print(f"{row.label}: was made by another queue meanwhile", flush=True)
                 continue
             code = _train_runs(row, workspace, workdir)
@@ -127,6 +123,7 @@ def _make(
                 return code, failed
             test = test or workspace.open_test()
             record = make_record(row, workspace.config, workspace, test)
+            check_same_networks(_labelled(records) | {str(path): record})
         except (UserError, tf.errors.OpError) as error:
             warn(f"{row.label}: failed: {' '.join(str(error).split())[:500]}")
             failed.append(row.label)
@@ -137,6 +134,20 @@ def _make(
         records[row.name, row.seed] = record
         print(f"{row.label}: test {100 * record['test']['accuracy']:.2f} %", flush=True)
     return 0, failed
+
+
+def _read(results: pathlib.Path, workspace: Workspace) -> dict[tuple[str, int], Record]:
+    """The rows that are there, by arm and seed.
+
+    Raises:
+      UserError: one is damaged, or of another comparison.
+    """
+    found = read_rows(results, workspace.config, workspace.digest())
+    return {(record["arm"], record["seed"]): record for record in found}
+
+
+def _labelled(records: Mapping[tuple[str, int], Record]) -> dict[str, Record]:
+    return {f"{name}-seed{seed}": record for (name, seed), record in records.items()}
 
 
 def _show(records: list[Record], workdir: pathlib.Path, wants_report: bool) -> None:
@@ -155,15 +166,10 @@ def _open_test(workspace: Workspace, records: Mapping[tuple[str, int], Record]) 
       UserError: rows were tested on other examples.
     """
     test = workspace.open_test()
-    there = {f"{name}-seed{seed}": row["correct"] for (name, seed), row in records.items()}
-    check_same_test(_tested(test, workspace) | there)
+    now = {"copies": workspace.source.copies, **identity_of(test)}
+    tested = {name: record["correct"] for name, record in _labelled(records).items()}
+    check_same_test({f"what --dataset={workspace.source.name} has now": now} | tested)
     return test
-
-
-def _tested(test: Split, workspace: Workspace) -> dict[str, Mapping[str, int | str]]:
-    """What the test split is now, for `check_same_test`."""
-    name = f"what --dataset={workspace.source.name} has now"
-    return {name: {"copies": workspace.source.copies, **identity_of(test)}}
 
 
 def _open(run: Config) -> Workspace:
@@ -203,7 +209,7 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     base = workspace.config
     mixture = workspace.build(choose_device(base.runtime), "float32")
     stages = []
-    if _in_parts(workspace):
+    if _by_parts(workspace):
         separate = dataclasses.replace(base, mode="separate")
         stages = stages_of(separate, workspace.groups, list(mixture.parts()))
     wide = wide_backbones(arms, base.model.expert_backbone, workspace.input_shape, mixture)
@@ -220,12 +226,8 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     return setting
 
 
-def _in_parts(workspace: Workspace) -> bool:
-    """Whether a mixture can be trained part by part: an expert needs a group that has a name, a
-    trunk needs a baseline that trains it.
-    """
-    model = workspace.config.model
-    return workspace.groups.named and (model.baseline or not model.trunk)
+def _by_parts(workspace: Workspace) -> bool:
+    return in_parts(workspace.config.model, workspace.groups.named)
 
 
 def _train_runs(row: Row, workspace: Workspace, queue: pathlib.Path) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import collections
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from moe.compare.arms import ARMS, controls_of, mixture_pairs
+from moe.compare.arms import ARMS, controls_of, in_parts, mixture_pairs, possible_arms
 from moe.compare.record import Record, unpack
 from moe.compare.statistics import bootstrap_difference, holm
+from moe.config.run import Config
 from moe.evaluate.metrics import mcnemar
 from moe.typed import dig
 
@@ -33,6 +34,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
+      `mixtures_possible`, names of those that can be trained with these flags;
       `timed_on`, the device that most rows were made on: training times are of its rows alone;
       `still_improving`, see there; `controls`, each mixture against each of its controls;
       `mixtures`, modes and routings against each other; `chosen`, the mixture that validation
@@ -41,18 +43,20 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
       that have too few seeds yet.
     """
     arms = by_arm(records)
-    first = records[0]
+    ordered = [row for rows in arms.values() for row in rows]
+    first = ordered[0]
     names = [name for name in arms if ARMS[name].kind == "mixture"]
     against = {name: [c for c in controls_of(name) if c in arms] for name in names}
     pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
-    (device, _), *_ = collections.Counter(row["device"] for row in records).most_common()
+    device = _most_common(row["device"] for row in ordered)
     return {
         **{key: first[key] for key in ("dataset", "groups", "budget", "examples")},
-        # An older version may have had other words for the same data.
-        "note": " ".join(dict.fromkeys(row["note"] for row in records if row["note"])),
-        **machines(records),
+        # An older version may have had other words for the same data, or none.
+        "mixtures_possible": _possible(first),
+        "note": _most_common(row["note"] for row in ordered if row["note"]) or "",
+        **machines(ordered),
         "timed_on": device,
-        "still_improving": _still_improving(records),
+        "still_improving": _still_improving(ordered),
         "arms": {name: means(rows, device) for name, rows in arms.items()},
         "controls": [
             found
@@ -62,6 +66,14 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "mixtures": family(pairs, arms),
         **_choice({name: arms[name] for name in names}),
     }
+
+
+def _possible(row: Record) -> list[str]:
+    """The mixtures that can be trained with a row's flags."""
+    config = Config.from_dict(row["config"])
+    named = not (config.data.groups or "").startswith("none:")
+    arms = possible_arms(in_parts(config.model, named), any_width=True)
+    return [name for name in arms if ARMS[name].kind == "mixture"]
 
 
 def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
@@ -85,6 +97,12 @@ def by_arm(records: Sequence[Record]) -> dict[str, list[Record]]:
         if mine:
             found[name] = sorted(mine, key=lambda record: record["seed"])
     return found
+
+
+def _most_common(values: Iterable[str]) -> str | None:
+    """The value that is there most often, of equals the first by name; None if there is none."""
+    found = collections.Counter(values)
+    return min(found, key=lambda value: (-found[value], value), default=None)
 
 
 def spread_over(values: Sequence[float | None]) -> Spread | None:
@@ -169,7 +187,7 @@ def _still_improving(records: Sequence[Record]) -> bool:
     reached = [
         stage["best_epoch"] / stage["epochs"]
         for row in records
-        if row["config"]["train"]["schedule"] == "constant"
+        if Config.from_dict(row["config"]).train.schedule == "constant"
         for stage in row["stages"]
         if stage["name"] != "blend"
     ]
@@ -190,14 +208,25 @@ def family(
 ) -> list[dict[str, Any]]:
     """Comparisons whose p-values are adjusted for each other.
 
+    One seed says nothing of others: how far they differ would pass for a difference of the arms.
+    So it tells nothing apart, whatever its interval over examples is.
+
     Args:
       pairs: names of those to compare, the first less the second.
       arms: rows by name.
+
+    Returns:
+      Of each pair with a common seed the difference `a` less `b`, its 95 % interval and `p_value`;
+      `p_holm`, None at one seed; `outcome`, a key of `moe.compare.present.PLACES`; `mcnemar` by
+      seed.
     """
     found = [c for pair in pairs if (c := _compare(*pair, arms)) is not None]
-    for comparison, adjusted in zip(found, holm([c["p_value"] for c in found]), strict=True):
+    repeated = [c for c in found if len(c["seeds"]) > 1]
+    for comparison, adjusted in zip(repeated, holm([c["p_value"] for c in repeated]), strict=True):
         comparison["p_holm"] = adjusted
-        comparison["significant"] = adjusted < SIGNIFICANT
+        comparison["outcome"] = "no"
+        if adjusted < SIGNIFICANT:
+            comparison["outcome"] = "ahead" if comparison["difference"] > 0 else "behind"
     for seed in sorted({test["seed"] for comparison in found for test in comparison["mcnemar"]}):
         tests = [t for comparison in found for t in comparison["mcnemar"] if t["seed"] == seed]
         for test, adjusted in zip(tests, holm([t["p_value"] for t in tests]), strict=True):
@@ -228,6 +257,8 @@ def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, 
         "low": difference.low,
         "high": difference.high,
         "p_value": difference.p_value,
+        "p_holm": None,
+        "outcome": "one seed",
         # It takes every example for another one.
         "mcnemar": [
             {"seed": seed, **mcnemar(right_a, right_b)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.arms import ARMS, TOLERANCE, controls_of
-from moe.compare.present import PLACES, grids, numbers, outcome, p_value, points, spread
+from moe.compare.present import PLACES, by_outcome, grids, numbers, p_value, points, spread
 from moe.compare.summary import Summary, against_chosen
 from moe.evaluate.tables import format_table, percent
 
@@ -16,15 +17,19 @@ _WHAT = {
     "wide-params": "one network with as many weights",
     "average": "a plain average of as many baselines as it runs networks",
 }
-_MIXTURES = [name for name, arm in ARMS.items() if arm.kind == "mixture"]
 _NOTHING = "No mixture is finished at a seed that all mixtures have: nothing to choose yet."
+_NO_MIXTURE = "No mixture is among these rows: nothing to choose."
+_WIDTH = 100
+"""Of a line on the terminal."""
 
 
 def comparison_text(summary: Summary) -> str:
     """Everything for the terminal."""
     head = f"{summary['dataset']}, budget {summary['budget']}, {summary['examples']['test']:,} test"
     blocks = [f"{head} examples"]
-    blocks += [f"{g.title}\n{format_table(g.header, g.rows)}" for g in grids(summary)]
+    for grid in grids(summary):
+        table = f"{grid.title}\n{format_table(grid.header, grid.rows)}"
+        blocks.append(f"{table}\n{textwrap.fill(grid.note, _WIDTH)}".rstrip())
     blocks.append("\n".join(verdict(summary)))
     return "\n\n".join(blocks)
 
@@ -32,7 +37,7 @@ def comparison_text(summary: Summary) -> str:
 def verdict(summary: Summary) -> list[str]:
     """What is significant and what is not, a sentence each."""
     if summary["chosen"] is None:
-        return [_NOTHING]
+        return [_nothing(summary)]
     said = [_chosen(summary), *map(_against_control, against_chosen(summary))]
     said += _whose_gain(summary)
     said += _between_mixtures(summary["mixtures"])
@@ -51,10 +56,15 @@ def headline(summary: Summary) -> list[str]:
       summary: of a comparison.
     """
     if summary["chosen"] is None:
-        return [_NOTHING]
+        return [_nothing(summary)]
     others = [c for c in summary["mixtures"] if summary["chosen"] in (c["a"], c["b"])]
     said = [_chosen(summary), *_whose_gain(summary), *_between_mixtures(others)]
     return [*said, *_not_trained(summary), *_caveats(summary)]
+
+
+def _nothing(summary: Summary) -> str:
+    kinds = {arm["kind"] for arm in summary["arms"].values()}
+    return _NOTHING if "mixture" in kinds else _NO_MIXTURE
 
 
 def _chosen(summary: Summary) -> str:
@@ -70,8 +80,10 @@ def _chosen(summary: Summary) -> str:
         )
     if arm["seeds"] != by["seeds"]:
         test += f" (seeds {numbers(arm['seeds'])})"
-    among = ", ".join(by["among"])
-    said = f"Validation chooses {name} among {among} ({where}); its test accuracy is {test}."
+    chosen = f"Validation chooses {name} among {', '.join(by['among'])}"
+    if len(by["among"]) == 1:
+        chosen = f"{name} is the only mixture with so many seeds"
+    said = f"{chosen} ({where}); its test accuracy is {test}."
     if by["left_out"]:
         said += f" Left out of the choice, with too few seeds yet: {', '.join(by['left_out'])}."
     return said
@@ -84,12 +96,14 @@ def _against_control(comparison: Mapping[str, Any]) -> str:
 
 
 def _told(comparison: Mapping[str, Any]) -> str:
+    outcome = comparison["outcome"]
+    if outcome == "one seed":
+        return f"{points(comparison)} points at one seed: another may well say otherwise."
     chance = p_value(comparison["p_holm"])
     found = f"{points(comparison)} points, p {'' if chance[0] == '<' else '= '}{chance}"
-    if not comparison["significant"]:
+    if outcome == "no":
         return f"{found}: not significant, these seeds and examples do not tell them apart."
-    ahead = "ahead" if comparison["difference"] > 0 else "behind"
-    return f"{found}: significantly {ahead}."
+    return f"{found}: significantly {outcome}."
 
 
 def _whose_gain(summary: Summary) -> list[str]:
@@ -97,19 +111,18 @@ def _whose_gain(summary: Summary) -> list[str]:
     found = against_chosen(summary)
     if not found:
         return []
-    sides = {what: [c for c in found if outcome(c) == what] for what in PLACES}
+    sides = by_outcome(found)
     place = "; ".join(
         f"{PLACES[what]} {', '.join(_with_cost(c, summary) for c in side)}"
         for what, side in sides.items()
-        if side
     )
     comes_to = ""
-    if sides["behind"]:
+    if "behind" in sides:
         dearer = all(_cost_ratio(c, summary) > 1 + TOLERANCE for c in sides["behind"])
         comes_to = ": without experts more is reached" + (", at more cost" if dearer else "")
-    elif sides["no"]:
+    elif "no" in sides or "one seed" in sides:
         comes_to = ": what experts bring beyond that is open"
-    elif not _missing_controls(summary) and min(len(c["seeds"]) for c in found) > 1:
+    elif not _missing_controls(summary):
         comes_to = ": the gain is the mixture's own"
     return [f"{summary['chosen']} is {place}{comes_to}."]
 
@@ -118,20 +131,15 @@ def _with_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
     """The control, the difference, and the control's run MACs by those of the mixture."""
     ratio = _cost_ratio(comparison, summary)
     cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
-    return f"{comparison['b']} ({_found(comparison)}{cost})"
-
-
-def _found(comparison: Mapping[str, Any]) -> str:
-    """The difference; of one seed it says less than its interval seems to."""
-    return points(comparison) + (" at one seed" if len(comparison["seeds"]) == 1 else "")
+    return f"{comparison['b']} ({points(comparison)}{cost})"
 
 
 def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
-    """Run MACs of the second arm by those of the first."""
+    """Run MACs of the second arm by those of the first; 1 where those are not known."""
     first, second = (
         summary["arms"][comparison[side]]["macs_per_example"]["active"] for side in ("a", "b")
     )
-    return second / first
+    return second / first if first else 1.0
 
 
 def _missing_controls(summary: Summary) -> list[str]:
@@ -142,19 +150,22 @@ def _missing_controls(summary: Summary) -> list[str]:
 def _not_trained(summary: Summary) -> list[str]:
     """What nothing can be said of."""
     missing = _missing_controls(summary)
-    missing += [name for name in _MIXTURES if name not in summary["arms"]]
+    missing += [name for name in summary["mixtures_possible"] if name not in summary["arms"]]
     return [f"Not trained: {', '.join(missing)}."] if missing else []
 
 
 def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    clear = [c for c in found if c["significant"]]
+    sides = by_outcome(found)
+    kinds = {
+        "differ significantly": [*sides.get("ahead", []), *sides.get("behind", [])],
+        "are not told apart": sides.get("no", []),
+        "share one seed only, which tells none apart": sides.get("one seed", []),
+    }
     said = []
-    if clear:
-        told = [f"{c['a']} and {c['b']} ({_found(c)})" for c in clear]
-        said.append(f"Mixtures that differ significantly (first less second): {'; '.join(told)}.")
-    alike = [f"{c['a']} and {c['b']} ({_found(c)})" for c in found if not c["significant"]]
-    if alike:
-        said.append(f"Mixtures that are not told apart: {'; '.join(alike)}.")
+    for what, side in kinds.items():
+        told = "; ".join(f"{c['a']} and {c['b']} ({points(c)})" for c in side)
+        if told:
+            said.append(f"Mixtures that {what} (first less second): {told}.")
     return said
 
 
@@ -180,8 +191,8 @@ def of_seeds(compared: Sequence[Mapping[str, Any]]) -> list[str]:
     said = []
     if any(len(c["seeds"]) == 1 for c in compared):
         said.append(
-            "Where there is one seed, an interval is over test examples only: another seed may "
-            "well say otherwise."
+            "Where there is one seed, an interval is over test examples only, and nothing is told "
+            "apart: another seed may well say otherwise."
         )
     if any(1 < len(c["seeds"]) < 5 for c in compared):
         said.append(

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from moe.errors import UserError
 
-_LARGEST = 2**31 - 1
+LARGEST = 2**31 - 1
+"""Integer: TensorFlow has many in 32 bits."""
 
 
 def fail(name: str, value: Any, rule: str) -> NoReturn:
@@ -21,8 +22,8 @@ def check_sizes(section: Any) -> None:
     """Refuses integers that no 32 bits hold, before anything computes with them."""
     for field in dataclasses.fields(section):
         value = getattr(section, field.name)
-        if isinstance(value, int) and abs(value) > _LARGEST:
-            fail(field.name, value, f"at most {_LARGEST}")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            fail(field.name, value, f"at most {LARGEST}")
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> None:

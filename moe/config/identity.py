@@ -7,6 +7,7 @@ from typing import Any
 
 from moe.config.run import SECTIONS, Config
 from moe.config.sections import LossConfig
+from moe.config.specs import read_budget
 
 
 def ignored_losses(config: Config) -> list[str]:
@@ -26,6 +27,13 @@ def _shown(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
+def _same(name: str, before: Any, after: Any) -> bool:
+    """Whether both values of a flag mean the same: `epochs:3` and `epochs:3.0` do."""
+    if name == "budget" and before and after:
+        return read_budget(before) == read_budget(after)
+    return before == after
+
+
 def identity_differences(old: Config, new: Config) -> list[str]:
     """How `new` differs from `old` in what identifies a run, one phrase a field.
 
@@ -38,7 +46,7 @@ def identity_differences(old: Config, new: Config) -> list[str]:
         for field in dataclasses.fields(SECTIONS[section]):
             before = getattr(getattr(old, section), field.name)
             after = getattr(getattr(new, section), field.name)
-            if before == after or not field.metadata.get("identity", True):
+            if _same(field.name, before, after) or not field.metadata.get("identity", True):
                 continue
             if field.name == "epochs" and old.train.budget and new.train.budget:
                 continue  # the budget says how long

@@ -7,11 +7,15 @@ import os
 import re
 
 from moe.config import choices
-from moe.config.checks import check_sizes, fail, one_of, positive
+from moe.config.checks import LARGEST, check_sizes, fail, one_of, positive
 from moe.config.run import Config
 from moe.errors import UserError
 from moe.sweep_axes import check_sweep, parse_sweep
 
+MOST_SEEDS = 1_000
+"""Of a comparison."""
+_SEEDS_ABOVE = 1_000 * MOST_SEEDS
+"""The first one of a comparison; the baselines of an average take some."""
 _LONGEST_WINDOW = 3_600
 """Seconds."""
 
@@ -31,7 +35,11 @@ class CompareConfig:
     def __post_init__(self) -> None:
         check_sizes(self)
         positive("seeds", self.seeds)
+        if self.seeds > MOST_SEEDS:
+            fail("seeds", self.seeds, f"at most {MOST_SEEDS}")
         train = self.run.train
+        if train.seed > LARGEST - _SEEDS_ABOVE:
+            fail("seed", train.seed, f"at most {LARGEST - _SEEDS_ABOVE} with --mode=compare")
         for name in ("init_from", "skip_stages"):
             if getattr(train, name):
                 raise UserError(f"--{name}: every arm of --mode=compare starts from scratch.")

@@ -105,9 +105,10 @@ def _arrange(
     """
     features = examples.features
     if features.ndim != 4 or features.shape[1] != features.shape[2]:
+        way_out = "; --image_size=N makes images N x N" if features.ndim == 4 else ""
         raise UserError(
             f"--dataset=rotate:…: turns square images, not features of shape "
-            f"{list(features.shape[1:])}; --image_size=N makes images N x N."
+            f"{list(features.shape[1:])}{way_out}."
         )
     if every:
         rows = np.tile(np.arange(len(features)), len(angles))

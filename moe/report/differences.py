@@ -7,6 +7,9 @@ from typing import Any
 
 from moe.report.drawing import BLUE, GREY, RED, Picture, new_figure
 
+_COLOURS = {"ahead": BLUE, "behind": RED}
+"""By outcome."""
+
 
 def differences(
     name: str, title: str, about: str, compared: Mapping[str, Mapping[str, Any]]
@@ -23,9 +26,7 @@ def differences(
     axes = figure.subplots()
     for line, comparison in enumerate(compared.values()):
         middle, low, high = (100 * comparison[key] for key in ("difference", "low", "high"))
-        colour = GREY
-        if comparison["significant"]:
-            colour = BLUE if middle > 0 else RED
+        colour = _COLOURS.get(comparison["outcome"], GREY)
         axes.plot([low, high], [line, line], color=colour, lw=1.6)
         axes.plot(middle, line, "o", color=colour, ms=4)
     axes.axvline(0, color="k", lw=0.8)
@@ -37,5 +38,6 @@ def differences(
         title,
         figure,
         "For every mixture and control the difference in test accuracy with its interval.",
-        "Blue: significantly ahead; red: significantly behind; grey: not told apart.",
+        "Blue: significantly ahead; red: significantly behind; grey: not told apart. Of a single "
+        "seed the interval is over test examples only.",
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moe.compare.arms import ARMS
-from moe.compare.present import PLACES, outcome, points, spread
+from moe.compare.present import PLACES, by_outcome, points, spread
 from moe.compare.summary import Summary, against_chosen
 from moe.compare.words import headline
 from moe.evaluate.tables import count
@@ -26,7 +26,8 @@ _NOTE = (
     "Run MACs: multiply-accumulates for an example; MACs spent: on training. An interval is of its "
     "line alone; *told apart* is p < .05 after Holm's correction for all controls of a mixture, so "
     "an interval may exclude 0 where it says no. With fewer than five seeds it is known only "
-    "roughly how far seeds differ. In the figure blue is ahead, red behind, grey not told apart."
+    "roughly how far seeds differ; with one, an interval is over test examples only. In the figure "
+    "blue is ahead, red behind, grey not told apart."
 )
 
 
@@ -45,7 +46,7 @@ def finding(comparisons: Mapping[str, Comparison]) -> str:
             *_arm(summary, comparison, "b"),
             str(len(comparison["seeds"])),
             points(comparison),
-            outcome(comparison),
+            comparison["outcome"],
         ]
         for name, (_, _, summary) in comparisons.items()
         for comparison in against_chosen(summary)
@@ -61,14 +62,15 @@ def _together(comparisons: Mapping[str, Comparison]) -> str:
         found = against_chosen(comparison.summary)
         for one in found:
             if ARMS[one["b"]].kind == "wide" and ARMS[one["b"]].routing:
-                by_place[outcome(one)].append(name)
-        if found and all(outcome(one) == "ahead" for one in found):
+                by_place[one["outcome"]].append(name)
+        if list(by_outcome(found)) == ["ahead"]:
             ahead_of_all.append(name)
     places = "; ".join(
         f"{PLACES[what]} it in {', '.join(names)}" for what, names in by_place.items() if names
     )
     return (
-        "Against one network with as many run MACs, the mixture that validation chose is: "
+        "Against one network with as many run MACs, the mixture (of several, the one that "
+        "validation chose) is: "
         f"{places or 'not compared'}. Ahead of every control beside it: "
         f"in {', '.join(ahead_of_all) or 'none'} of {len(comparisons)}."
     )

@@ -38,8 +38,20 @@ def _write(folder, rows):
         (lambda row, value: row.update(data=value), "comparison: other examples"),
         (lambda row, value: row["correct"].update(labels=value), "tested on other .*seed0.json"),
         (lambda row, value: row["correct"].update(examples=value), "tested on other .*seed0.json"),
+        (
+            lambda row, value: row["correct"].update(copies=len(value) - 7),
+            "tested on other .*seed0.",
+        ),
+        (lambda row, value: row["params"].update(total=len(value)), r"its params are others \("),
+        (lambda row, value: row["macs_per_example"].update(active=len(value)), "its macs_per_ex"),
+        (lambda row, value: row.update(networks=len(value)), r"networks are others \(9\) than "),
+        (lambda row, value: row.update(groups=[value]), r"its groups are others \(epochs:10\)"),
+        (lambda row, value: row["examples"].update(train=len(value)), "its examples are others"),
     ],
-    ids=["flags", "data", "labels", "test examples"],
+    ids=[
+        *("flags", "data", "labels", "test examples", "copies"),
+        *("weights", "MACs", "number of networks", "groups", "training examples"),
+    ],
 )
 def test_rows_of_several_comparisons_are_not_read_as_one(tmp_path, change, message):
     rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
@@ -47,10 +59,25 @@ def test_rows_of_several_comparisons_are_not_read_as_one(tmp_path, change, messa
         change(row, "epochs:1")
     _write(tmp_path, rows)
     assert len(read_rows(tmp_path)) == 3
-    change(rows[1], "epochs:2")
+    change(rows[1], "epochs:10")
     _write(tmp_path, rows)
     with pytest.raises(UserError, match=f"seed1.json: .*{message}"):
         read_rows(tmp_path)
+
+
+def test_arms_have_networks_of_their_own(tmp_path):
+    rows = [make_row(arm, 0, 0.8) for arm in ("baseline", "joint-hard")]
+    rows[0]["params"]["total"] = 1
+    _write(tmp_path, rows)
+    assert len(read_rows(tmp_path)) == 2
+
+
+def test_a_budget_may_be_spelled_in_several_ways(tmp_path):
+    rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
+    for row, budget in zip(rows, ("epochs:3", "epochs:3.0", "epochs:3e0"), strict=True):
+        row["config"]["train"]["budget"] = budget
+    _write(tmp_path, rows)
+    assert len(read_rows(tmp_path)) == 3
 
 
 def test_rows_that_do_not_say_so_much_stand_beside_those_that_do(tmp_path):

@@ -34,6 +34,11 @@ def test_a_row_comes_back(tmp_path):
         {"correct": {"count": 90, "bits": "AAAA", "labels": ""}},
         {"correct": {"count": 90, "bits": "!", "labels": ""}},
         {"calibration": {}},
+        {"calibration": {"count": [0, 9], "accuracy": [None, 1], "confidence": [None, 1]}},
+        {"calibration": {"count": [0, 4_000], "accuracy": [1, 1], "confidence": [None, 1]}},
+        {"calibration": {"count": [0, 4_000], "accuracy": [None, 1], "confidence": [None]}},
+        {"routing_metrics": {"load_cv": "high"}},
+        {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"epochs": 0.0}]},
         {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": 3}},
         {"seed": "one"},
         {"parts": None},
@@ -43,10 +48,18 @@ def test_a_row_comes_back(tmp_path):
         {"arm": "dense"},
         {"kind": "wide"},
     ],
-    ids=lambda damage: " ".join(f"{key}={value!r:.9}" for key, value in damage.items()),
+    ids=lambda damage: " ".join(f"{key}={value!r:.60}" for key, value in damage.items()),
 )
 def test_a_damaged_row_is_refused(tmp_path, damage):
     path = tmp_path / "joint-hard-seed1.json"
     path.write_text(json.dumps(make_row("joint-hard", 1, 0.8) | damage))
     with pytest.raises(UserError, match=r"seed1.json: is damaged, or another .*made again"):
         read_record(path)
+
+
+@pytest.mark.parametrize("content", [[], {"mode": "joint", "seed": 0}])
+def test_the_result_of_a_run_is_no_damaged_row(tmp_path, content):
+    """Which one would be told to delete."""
+    (tmp_path / "joint.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"joint.json: is no row of a comparison; its --results ne"):
+        read_record(tmp_path / "joint.json")

@@ -24,7 +24,7 @@ from moe.train.stage_run import StageRun
 
 SOME = ("baseline", "separate-hard", "separate-soft")
 VARIES = (
-    *("train_seconds", "compile_seconds", "wall_seconds", "step_ms_p50", "seconds"),
+    *("train_seconds", "seconds"),
     "revision",  # of a checkout that somebody works in
 )
 
@@ -226,10 +226,30 @@ def test_a_row_that_another_queue_tested_on_other_examples_is_not_taken(
     assert compare(toy_comparison(tmp_path)) == 2
     said = capsys.readouterr().err
     assert "separate-hard-seed0: failed: " in said
-    assert "was tested on other examples than what --dataset=toy has now" in said
+    assert "separate-hard-seed0.json: was tested on other examples than " in said
+
+
+def test_a_row_of_other_networks_behind_the_same_flags_is_none(undisturbed, tmp_path, capsys):
+    """As a file of one's own may hold it another day."""
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    row = json.loads((undisturbed / "results" / "baseline-seed0.json").read_text())
+    row |= {"seed": 1, "params": {"total": 7, "active": 7}}
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "baseline-seed1.json").write_text(json.dumps(row))
+    assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 2
+    said = capsys.readouterr().err
+    assert "baseline-seed0: failed: " in said
+    assert "its params are others (" in said
+    assert "than those of baseline-seed1 (7 total, 7 active): of another version, or" in said
+    assert not (results / "baseline-seed0.json").exists()
 
 
 def test_rows_have_a_folder_of_their_own(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^--results=.*file: cannot be made"):
+        compare(toy_comparison(tmp_path / "run", results=str(tmp_path / "file")))
+    assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match=r"--results=.*: is --workdir, whose compare.json is no"):
         compare(toy_comparison(tmp_path, results=str(tmp_path)))
 

@@ -104,14 +104,39 @@ def test_a_candidate_has_three_seeds_or_as_many_as_any(seeds, chosen):
     ]
     found = summarize(rows)
     assert found["chosen"].startswith(chosen)
-    assert found["chosen_by"]["left_out"] == [] if seeds[1] == 3 else ["joint-hard"]
+    assert found["chosen_by"]["left_out"] == ([] if seeds[1] == 3 else ["joint-hard"])
 
 
-def test_what_is_to_know_of_the_data_is_that_of_any_row():
-    notes = ("Made up.", "", "Made up.", "Really.")
-    rows = make_rows(4, {"baseline": 0.8})
+def test_what_is_to_know_of_the_data_is_what_most_rows_say_of_it():
+    notes = ("Said otherwise.", "", "Made up.", "", "", "Made up.")
+    rows = make_rows(6, {"baseline": 0.8})
     noted = [row | {"note": note} for row, note in zip(rows, notes, strict=True)]
-    assert summarize(noted)["note"] == "Made up. Really."
+    assert summarize(noted)["note"] == "Made up."
+    assert summarize(rows)["note"] == ""
+
+
+def test_the_order_of_rows_is_of_no_account():
+    rows = make_rows(2, {"baseline": 0.8, "joint-hard": 0.8, "wide-hard": 0.7})
+    for number, row in enumerate(rows):
+        row |= {"device": "AB"[number % 2], "precision": "CD"[number % 2], "note": str(number)}
+    found = summarize(rows)
+    assert summarize(rows[::-1]) == found
+    assert (found["timed_on"], found["note"]) == ("A", "0")
+    assert (found["devices"], found["precisions"]) == (["A", "B"], ["C", "D"])
+
+
+def test_one_seed_tells_nothing_apart_and_costs_the_others_nothing():
+    """However far apart its examples are: other seeds may be as far apart."""
+    means = {"joint-hard": 0.9, "joint-soft": 0.7}
+    rows = make_rows(1, means | {"baseline": 0.5, "wide-hard": 0.5})
+    found = summarize(rows)
+    for one in [*found["controls"], *found["mixtures"]]:
+        assert (one["outcome"], one["p_holm"]) == ("one seed", None)
+        assert one["mcnemar"][0]["p_holm"] < 0.001
+    rows += [make_row(arm, 1, 0.8) for arm in ("joint-hard", "baseline")]
+    hard = {one["b"]: one for one in summarize(rows)["controls"] if one["a"] == "joint-hard"}
+    assert hard["baseline"]["p_holm"] == hard["baseline"]["p_value"]
+    assert hard["wide-hard"]["outcome"] == "one seed"
 
 
 def test_times_are_of_one_device():
@@ -131,13 +156,21 @@ def test_times_are_of_one_device():
 
 @pytest.mark.parametrize(
     ("best", "schedule", "told"),
-    [(3, "constant", True), (2, "constant", False), (3, "cosine", False)],
+    [
+        ([9, 9], "constant", True),
+        ([8, 8], "constant", False),
+        ([1, 1, 9], "constant", False),
+        ([9, 9], "cosine", False),
+    ],
 )
 def test_networks_that_were_still_improving_are_told(best, schedule, told):
-    rows = make_rows(2, {"joint-hard": 0.8})
-    for row in rows:
+    """Most of them, where a blend is none."""
+    rows = make_rows(len(best), {"joint-hard": 0.8})
+    for row, epoch in zip(rows, best, strict=True):
         row["config"]["train"]["schedule"] = schedule
-        row["stages"][0]["best_epoch"] = best  # of three
+        (stage,) = row["stages"]
+        stage |= {"best_epoch": epoch, "epochs": 10.0}
+        row["stages"] += [stage | {"name": "blend", "best_epoch": 0 if told else 10}] * 3
     assert summarize(rows)["still_improving"] is told
 
 

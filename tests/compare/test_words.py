@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rows import make_row, make_rows
+from rows import MEANS, make_row, make_rows
 
 from moe.compare.summary import summarize
 from moe.compare.words import comparison_text, headline, verdict
@@ -15,7 +15,9 @@ def test_a_mixture_that_has_just_begun_does_not_decide():
         make_row("joint-hard", 0, 0.8, validation=0.90),
     ]
     (choice, *_) = said = verdict(summarize(rows))
-    assert choice.startswith("Validation chooses separate-hard among separate-hard (mean 80.00 % o")
+    assert choice.startswith(
+        "separate-hard is the only mixture with so many seeds (mean 80.00 % over seeds 0-2); its "
+    )
     assert choice.endswith("Left out of the choice, with too few seeds yet: joint-hard.")
     assert headline(summarize(rows))[0] == choice
     assert not any("nothing to choose" in line for line in said)
@@ -55,6 +57,21 @@ def test_what_is_missing_is_named():
     ) in said
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [{"data": {"groups": "none:2"}}, {"model": {"trunk": 5, "baseline": False}}],
+    ids=["groups without names", "a trunk that nothing trains"],
+)
+def test_what_these_flags_cannot_train_is_not_missed(flags):
+    rows = make_rows(1, {"joint-hard": 0.9})
+    for row in rows:
+        for section, values in flags.items():
+            row["config"][section].update(values)
+    assert ("Not trained: baseline, wide-hard, average-hard, wide-params, joint-soft.") in verdict(
+        summarize(rows)
+    )
+
+
 def test_a_blend_that_learned_nothing_is_called_an_average():
     rows = make_rows(2, {"separate-hard": 0.8})
     for row in rows:
@@ -62,7 +79,7 @@ def test_a_blend_that_learned_nothing_is_called_an_average():
     assert any(
         "separate-hard was best at its even start" in line for line in verdict(summarize(rows))
     )
-    rows[0]["stages"][-1]["best_epoch"] = 1
+    rows[1]["stages"][-1]["best_epoch"] = 1
     assert not any("even start" in line for line in verdict(summarize(rows)))
 
 
@@ -160,12 +177,59 @@ def test_one_seed_is_said_to_be_one():
     means = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.7, "average-hard": 0.7}
     said = verdict(summarize(make_rows(1, means | {"wide-params": 0.7})))
     assert any("one seed, an interval is over test examples only" in line for line in said)
-    (told,) = (line for line in said if line.startswith("joint-hard is ahead of baseline (+"))
-    assert told.count("] at one seed") == 4
-    assert not any("the mixture's own" in line for line in said)
+    (told,) = (line for line in said if line.startswith("joint-hard is held at one seed only "))
+    assert told.startswith("joint-hard is held at one seed only against baseline (+")
+    assert all(f", {name} (+" in told for name in ("wide-hard", "average-hard", "wide-params"))
+    assert told.endswith("]): what experts bring beyond that is open.")
+    (against,) = (line for line in said if line.startswith("Against baseline "))
+    assert against.endswith("] points at one seed: another may well say otherwise.")
+    assert not any("significant" in line for line in said)
+
+
+def test_one_seed_of_a_control_is_no_gain_of_the_mixtures_and_no_loss():
+    means = {"baseline": 0.7, "joint-hard": 0.8, "average-hard": 0.7, "wide-params": 0.7}
+    for control in (0.5, 0.9):
+        rows = [*make_rows(3, means), make_row("wide-hard", 0, control)]
+        (place,) = (
+            line for line in headline(summarize(rows)) if line.startswith("joint-hard is ahead")
+        )
+        assert "; held at one seed only against wide-hard (" in place
+        assert place.endswith(": what experts bring beyond that is open.")
+
+
+def test_mixtures_that_share_one_seed_are_not_called_different():
+    rows = [*make_rows(3, {"separate-hard": 0.8}), make_row("joint-hard", 0, 0.5)]
+    (told,) = (line for line in verdict(summarize(rows)) if line.startswith("Mixtures that"))
+    assert told.startswith(
+        "Mixtures that share one seed only, which tells none apart (first less second): "
+        "separate-hard and joint-hard (+"
+    )
+
+
+def test_a_dearer_control_that_is_ahead_is_told_with_a_cheaper_one():
+    rows = make_rows(3, {"joint-hard": 0.7, "wide-hard": 0.9, "baseline": 0.9})
+    for row in rows:
+        row["macs_per_example"]["active"] *= {"wide-hard": 3}.get(row["arm"], 1)
+    (place,) = (line for line in headline(summarize(rows)) if "is behind" in line)
+    assert place.endswith("MACs): without experts more is reached.")
+
+
+def test_networks_whose_macs_are_not_known_are_told_without_cost():
+    rows = make_rows(3, {"joint-hard": 0.8, "wide-hard": 0.7})
+    for row in rows:
+        row["macs_per_example"]["active"] = 0
+    assert not any("times the run MACs" in line for line in verdict(summarize(rows)))
 
 
 def test_a_queue_that_has_just_begun_has_a_table():
     text = comparison_text(summarize([make_row("baseline", 0, 0.8)]))
     assert "baseline" in text
-    assert "nothing to choose yet" in text
+    assert "No mixture is among these rows: nothing to choose." in text
+    stray = [make_row("joint-hard", 0, 0.8), make_row("joint-soft", 1, 0.8)]
+    assert "nothing to choose yet" in comparison_text(summarize(stray))
+
+
+def test_the_terminal_says_what_its_columns_mean_once():
+    lines = comparison_text(summarize(make_rows(3, MEANS))).splitlines()
+    assert sum("95 % interval over seeds and test examples" in line for line in lines) == 1
+    assert any("Times are of training alone" in line for line in lines)

@@ -172,6 +172,6 @@ def test_a_wrong_spelling_is_refused(spec, message):
 
 def test_what_is_no_square_image_cannot_be_turned():
     source = registry.open_source("rotate:digits", None)
-    with pytest.raises(UserError, match=r"turns square images, not features of shape \[64\]"):
+    with pytest.raises(UserError, match=r"turns square images, not features of shape \[64\]\.$"):
         source.arrange(source.train(), np.random.default_rng(0))
     assert DataConfig().data_seed == 0
