@@ -43,20 +43,19 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
       that have too few seeds yet.
     """
     arms = by_arm(records)
-    ordered = [row for rows in arms.values() for row in rows]
-    first = ordered[0]
+    first, *_ = next(iter(arms.values()))
     names = [name for name in arms if ARMS[name].kind == "mixture"]
     against = {name: [c for c in controls_of(name) if c in arms] for name in names}
     pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
-    device = _most_common(row["device"] for row in ordered)
+    device = _most_common(row["device"] for row in records)
     return {
         **{key: first[key] for key in ("dataset", "groups", "budget", "examples")},
         # An older version may have had other words for the same data, or none.
         "mixtures_possible": _possible(first),
-        "note": _most_common(row["note"] for row in ordered if row["note"]) or "",
-        **machines(ordered),
+        "note": _most_common(row["note"] for row in records if row["note"]) or "",
+        **machines(records),
         "timed_on": device,
-        "still_improving": _still_improving(ordered),
+        "still_improving": _still_improving(records),
         "arms": {name: means(rows, device) for name, rows in arms.items()},
         "controls": [
             found

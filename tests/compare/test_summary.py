@@ -119,6 +119,7 @@ def test_the_order_of_rows_is_of_no_account():
     rows = make_rows(2, {"baseline": 0.8, "joint-hard": 0.8, "wide-hard": 0.7})
     for number, row in enumerate(rows):
         row |= {"device": "AB"[number % 2], "precision": "CD"[number % 2], "note": str(number)}
+        row["budget"] = f"epochs:3.{'0' * number}"
     found = summarize(rows)
     assert summarize(rows[::-1]) == found
     assert (found["timed_on"], found["note"]) == ("A", "0")
