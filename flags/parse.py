@@ -51,14 +51,14 @@ def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig
         _warn_ignored(given & {"capacity_factor"}, why)
     # Not of what a preset gave, which is for every mode.
     typed = {word.lstrip("-").partition("=")[0] for word in argv}
+    if config.mode == "compare" and "steps" in given:
+        raise UserError(
+            f"--steps={config.train.steps}: arms of --mode=compare last as long as --budget "
+            "says; use --budget=epochs:N, macs:N or seconds:N."
+        )
     if config.train.budget:
-        _warn_ignored(given & {"epochs"} & typed, "--budget says how long, in place of")
+        _warn_ignored(given & {"epochs", "steps"} & typed, "--budget says how long, in place of")
     if config.mode == "compare":
-        if "steps" in given:
-            raise UserError(
-                f"--steps={config.train.steps}: arms of --mode=compare last as long as --budget "
-                "says; use --budget=epochs:N, macs:N or seconds:N."
-            )
         _warn_ignored(given & _ARMS_DECIDE & typed, "the arms of --mode=compare have their own")
         return _fill(CompareConfig, values, run=config)
     _warn_ignored(given & of_compare, "only --mode=compare has")

@@ -10,6 +10,7 @@ import numpy as np
 from moe.compare.arms import ARMS
 from moe.compare.record import FORMAT, Record, pack, portable
 from moe.config.run import Config
+from moe.evaluate.metrics import ECE_BINS
 
 EXAMPLES = 4_000
 MEANS = {
@@ -27,6 +28,13 @@ MEANS = {
     "wide-params": 0.82,
 }
 _COST = {"baseline": 27e6, "average": 100e6, "wide": 105e6, "mixture": 104e6}
+
+
+def make_bins(count: int) -> dict[str, list]:
+    """All examples in the last bin."""
+    empty = [None] * (ECE_BINS - 1)
+    of_bins = {"accuracy": [*empty, 0.5], "confidence": [*empty, 0.9]}
+    return {"count": [0] * len(empty) + [count], **of_bins}
 
 
 def make_row(arm: str, seed: int, accuracy: float, validation: float | None = None) -> Record:
@@ -56,7 +64,7 @@ def make_row(arm: str, seed: int, accuracy: float, validation: float | None = No
             "bits": pack(correct),
             "labels": hashlib.sha256(b"toy").hexdigest()[:16],
         },
-        "calibration": {"count": [0, EXAMPLES], "accuracy": [None, 0.5], "confidence": [None, 0.5]},
+        "calibration": make_bins(EXAMPLES),
         "params": {"total": 10_000_000, "active": 5_000_000},
         "macs_per_example": {"total": 2 * cost, "active": cost},
         "macs_spent": 1e12,

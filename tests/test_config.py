@@ -238,6 +238,7 @@ def test_a_budget_is_a_unit_and_an_amount(text, expected):
     [
         ({"seeds": 0}, r"--seeds=0: must be greater than 0"),
         ({"seeds": 1_001}, r"--seeds=1001: must be at most 1000"),
+        ({"run": {"seed": 2**31 - 1}}, "--seed=2147483647: must be at most 2146483647 with --mode"),
         ({"seeds": 10**400}, r"--seeds=10{199}: must be at most 2147483647"),
         ({"run": {"init_from": ("runs/a",)}}, r"--init_from: every arm .* starts from scratch"),
         ({"run": {"groups": "auto:2"}}, r"--groups=auto:2: find the groups with another --mode"),

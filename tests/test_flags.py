@@ -262,6 +262,9 @@ def test_what_does_nothing_is_said(capsys):
     train("--mode=joint", "--epochs=3", "--budget=epochs:2")
     said = capsys.readouterr().err
     assert said == "warning: --budget says how long, in place of --epochs.\n"
+    train("--mode=joint", "--steps=3", "--budget=epochs:2", "--flagfile=flags/presets/lab.flags")
+    said = capsys.readouterr().err
+    assert said == "warning: --budget says how long, in place of --steps.\n"
     (lab,) = (preset for preset in PRESETS if preset.stem == "lab")
     train("--mode=compare", f"--flagfile={lab}")  # which has one, too
     assert capsys.readouterr().err == ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from moe.compare.present import Grid, accuracy_grid, by_outcome, difference_grid
+from moe.compare.present import Grid, accuracy_grid, difference_grid
 from moe.compare.record import Record
 from moe.compare.rows import check_same_test
-from moe.compare.summary import family, machines, means
+from moe.compare.summary import by_outcome, family, machines, means
 from moe.compare.words import of_machines, of_seeds
+from moe.config.specs import read_budget
 
 WHOLE = "whole"
 
@@ -40,7 +41,8 @@ def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
         raise ValueError(f"nothing to compare with: {WHOLE!r} is not among {sorted(recipes)}")
     every = {f"{name}, seed {row['seed']}": row for name in recipes for row in recipes[name]}
     for key in ("arm", "budget", "dataset", "groups", "examples"):
-        kinds = {str(row[key]) for row in every.values()}
+        read = read_budget if key == "budget" else str
+        kinds = {str(read(row[key])) for row in every.values()}
         if len(kinds) > 1:
             raise ValueError(f"rows of several kinds: {key} is {' and '.join(sorted(kinds))}")
     check_same_test({name: row["correct"] for name, row in every.items()})
@@ -60,7 +62,7 @@ def _said(found: Sequence[Mapping[str, Any]]) -> list[str]:
         "ahead": "Worse than the whole recipe",
         "behind": "Better than the whole recipe",
         "no": "Not told apart from the whole recipe by these seeds and examples",
-        "one seed": "Held at one seed only against the whole recipe",
+        "one seed": "Compared with the whole recipe at one seed only",
     }
     return [
         f"{kinds[kind]}: {', '.join(comparison['b'] for comparison in side)}."

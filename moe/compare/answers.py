@@ -11,6 +11,7 @@ import numpy as np
 
 from moe.compare.plan import Row, Run, all_runs
 from moe.compare.record import FORMAT, Record, pack, portable
+from moe.compare.size import arms_for
 from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.evaluate import metrics, summary
@@ -38,7 +39,7 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
       UserError: files of a run are missing or damaged.
     """
     mixtures = [_open(run, workspace) for run in row.runs]
-    router = make_router(row.arm.routing) if row.arm.kind == "mixture" else None
+    router = _router(row)
     on_validation = _answer(mixtures, workspace.validation, router)
     answers = _answer(mixtures, test, router)
     label = test.examples.label
@@ -47,16 +48,12 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
     facts = provenance()
     record: dict[str, Any] = {
         "format": FORMAT,
-        "arm": row.name,
-        "kind": row.arm.kind,
-        "mode": row.arm.mode,
-        "routing": row.arm.routing,
+        **describe(row, mixtures, workspace),
         "seed": row.seed,
         "dataset": workspace.source.name,
         "note": workspace.source.note,
-        "groups": list(workspace.groups.names),
+        "possible": arms_for(base.model, workspace.groups.named),
         "budget": base.train.budget,
-        "networks": len(mixtures),
         "examples": {
             "train": len(workspace.train),
             "validation": len(workspace.validation),
@@ -72,7 +69,6 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
         "calibration": metrics.calibration_bins(
             np.exp(answers.log_probs.astype(np.float64)), label
         ),
-        **_size(mixtures, router),
         **_training(trained),
         "parts": own["parts"],
         "routing_metrics": {},
@@ -81,12 +77,29 @@ def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Re
         "data": workspace.digest(),
         **{key: facts[key] for key in ("device", "command", "versions", "revision")},
     }
-    if router is None:
-        record["backbone"] = row.runs[0].config.model.baseline_backbone
-    else:
+    if router:
         gate = np.exp(answers.gate_log_probs)
         record["routing_metrics"] = metrics.routing_metrics(gate, answers.expert, label, test.group)
     return record
+
+
+def describe(row: Row, networks: list[MixtureOfExperts], workspace: Workspace) -> dict[str, Any]:
+    """What a row's networks are, trained or not: part of its `Record`."""
+    router = _router(row)
+    named = {} if router else {"backbone": row.runs[0].config.model.baseline_backbone}
+    return {
+        "arm": row.name,
+        **row.arm._asdict(),
+        "groups": list(workspace.groups.names),
+        "networks": len(networks),
+        **named,
+        **_size(networks, router),
+    }
+
+
+def build_networks(row: Row, workspace: Workspace) -> list[MixtureOfExperts]:
+    """The networks of a row before they are trained, one mixture a run."""
+    return [_build(run, workspace, "float32") for run in row.runs]
 
 
 def identity_of(test: Split) -> dict[str, int | str]:
@@ -121,12 +134,21 @@ _OF_STAGE = ("name", "epochs", "best_epoch", "steps", "seconds", "macs")
 
 def _open(run: Run, workspace: Workspace) -> MixtureOfExperts:
     """The networks of a finished run with their best weights."""
-    policy = read_run(run.folder).precision
+    mixture = _build(run, workspace, read_run(run.folder).precision)
+    restore_best(mixture, run.folder)
+    return mixture
+
+
+def _build(run: Run, workspace: Workspace, policy: str) -> MixtureOfExperts:
     classes = len(workspace.source.classes)
     mixture = build_mixture(run.config, workspace.groups, workspace.input_shape, classes, policy)
-    restore_best(mixture, run.folder)
     mixture.mirrors = run.config.model.tta == "flip"
     return mixture
+
+
+def _router(row: Row) -> Ways | None:
+    """How a mixture routes; None for controls, whose baselines answer."""
+    return make_router(row.arm.routing) if row.arm.kind == "mixture" else None
 
 
 def _answer(mixtures: list[MixtureOfExperts], split: Split, router: Ways | None) -> Answers:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from moe.config.sections import ModelConfig
-from moe.config.tools import MOST_SEEDS
 
 
 class Arm(NamedTuple):
@@ -44,7 +43,7 @@ _LAST = ("wide-params",)
 """Made after all other rows of all seeds: one of them may cost as much as the rest of its seed."""
 TOLERANCE = 0.02
 """Share by which a control may miss the size of the mixture and still be as large."""
-MEMBER_STRIDE = MOST_SEEDS
+MEMBER_STRIDE = 1000
 """The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …: no two
 rows share one, so that they vary as independent ones do."""
 
@@ -60,17 +59,17 @@ def in_parts(model: ModelConfig, named: bool) -> bool:
     return named and (model.baseline or not model.trunk)
 
 
-def possible_arms(in_parts: bool, any_width: bool) -> list[str]:
+def possible_arms(by_parts: bool, any_width: bool) -> list[str]:
     """The arms that there are.
 
     Args:
-      in_parts: see there; where not, only `joint` trains a mixture.
+      by_parts: a mixture can be trained so, see `in_parts`; where not, only `joint` trains one.
       any_width: an expert's network can be had at any width; where not, none is as large as a
         mixture.
     """
 
     def possible(arm: Arm) -> bool:
-        return (in_parts or arm.mode not in ("separate", "staged")) and (
+        return (by_parts or arm.mode not in ("separate", "staged")) and (
             any_width or arm.kind != "wide"
         )
 

@@ -161,7 +161,8 @@ def in_unit(value: Mapping[str, Any], units: Units) -> str:
 
 def points(comparison: Mapping[str, Any]) -> str:
     """A difference in points of accuracy, with its interval."""
-    values = (100 * comparison[key] for key in ("difference", "low", "high"))
+    # Without the sign of what is rounded to nothing.
+    values = (round(100 * comparison[key], 2) + 0.0 for key in ("difference", "low", "high"))
     return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*values)
 
 
@@ -180,12 +181,6 @@ PLACES = {
     "ahead": "ahead of",
     "no": "not told apart from",
     "behind": "behind",
-    "one seed": "held at one seed only against",
+    "one seed": "compared at one seed only with",
 }
 """Of the first arm, by the outcome of a comparison."""
-
-
-def by_outcome(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Comparisons by their outcome, in the order of `PLACES`; none where none ended so."""
-    sides = {what: [one for one in found if one["outcome"] == what] for what in PLACES}
-    return {what: side for what, side in sides.items() if side}

@@ -1,7 +1,7 @@
 """The small JSON that a finished row leaves: all that tables and tests need, and no more.
 
-It takes a byte for every 6 test examples, some 250 for every group, and 4 KB: less than 20 KB for
-50,000 examples and ten groups.
+It takes a byte for every 6 test examples, up to 250 for every group, and 3 to 5 KB: less than 20 KB
+for 50,000 examples and ten groups.
 """
 
 # No `from __future__ import annotations`, as in `moe.typed`.
@@ -15,6 +15,7 @@ import numpy as np
 from moe.compare.arms import ARMS
 from moe.config.run import Config
 from moe.errors import UserError
+from moe.evaluate.metrics import ECE_BINS
 from moe.files import read_json, write_json
 from moe.run_files import Parts, Scores, Size
 from moe.typed import check
@@ -82,8 +83,8 @@ class StageTold(TypedDict):
 class Record(TypedDict):
     """One row. Sums over its runs take each arm by itself: what it shares, it has paid for, too.
 
-    `data` is a digest of all that files may change behind the flags; an older version did not note
-    it down.
+    `data` is a digest of all that files may change behind the flags, `possible` are the names of
+    all arms that there are with these flags; an older version noted neither down.
     """
 
     format: int
@@ -118,6 +119,7 @@ class Record(TypedDict):
     revision: str | None
     config: dict
     data: NotRequired[str]
+    possible: NotRequired[list[str]]
 
 
 def pack(correct: np.ndarray) -> str:
@@ -163,7 +165,7 @@ def read_record(path: pathlib.Path) -> Record:
     record = read_json(path)
     if not isinstance(record, dict) or not {"format", "arm"} & set(record):
         raise UserError(
-            f"{path}: is no row of a comparison; its --results needs a folder of its own."
+            f"{path}: is no row of a comparison; --results needs a folder for rows alone."
         )
     try:
         check(record, Record, path.stem)
@@ -193,7 +195,9 @@ def read_record(path: pathlib.Path) -> Record:
 
 def _check_bins(bins: Calibration, count: int) -> None:
     """Raises ValueError where bins are not those of so many examples."""
-    if len({len(values) for values in bins.values()}) > 1 or sum(bins["count"]) != count:
+    if {len(bins[key]) for key in Calibration.__annotations__} != {ECE_BINS}:
+        raise ValueError(f"calibration does not have {ECE_BINS} bins")
+    if sum(bins["count"]) != count:
         raise ValueError(f"calibration is not of {count} examples")
     for key in ("accuracy", "confidence"):
         if [value is None for value in bins[key]] != [n == 0 for n in bins["count"]]:

@@ -33,7 +33,7 @@ def read_rows(
             check_same_setting(path, row, base, data)
         named = {str(path): row for path, row in rows.items()}
         check_same_test({name: row["correct"] for name, row in named.items()})
-        check_same_networks(named)
+        check_same_arm(named)
     return list(rows.values())
 
 
@@ -88,12 +88,12 @@ def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
                 )
 
 
-def check_same_networks(rows: Mapping[str, Record]) -> None:
-    """Refuses rows of one arm whose networks differ behind the same flags: in their size or number,
-    as those of another version or of an edited file may, or in the groups that they were made for.
+def check_same_arm(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses rows of one arm that were made for other groups or examples, or whose networks are
+    others behind the same flags, as those of another version or of an edited file may be.
 
     Args:
-      rows: by what they are called.
+      rows: by what they are called; of a `Record` what is known.
 
     Raises:
       UserError: names two of them.
@@ -101,17 +101,17 @@ def check_same_networks(rows: Mapping[str, Record]) -> None:
     first: dict[str, str] = {}
     for name, row in rows.items():
         other = first.setdefault(row["arm"], name)
-        for key in ("networks", "params", "macs_per_example", "groups", "examples"):
-            if row[key] != rows[other][key]:
+        for key in ("backbone", "networks", "params", "macs_per_example", "groups", "examples"):
+            if key in row and row[key] != rows[other][key]:
                 raise UserError(
-                    f"{name}: its {key} are others ({_shown(row[key])}) than those of {other} "
-                    f"({_shown(rows[other][key])}): of another version, or of a file that has "
-                    "changed; use another --results, or what that one was made with."
+                    f"{name}: differs from {other}, a row of the same arm, in {key}: "
+                    f"{_shown(row[key])}; there {_shown(rows[other][key])}. Another version made "
+                    "it, or a file has changed; use another --results."
                 )
 
 
 def _shown(value: Any) -> str:
-    """A number, a list, or the numbers of a `Size`, on a line."""
+    """What a row says of its networks, on a line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{amount:,} {what}" for what, amount in value.items())
-    return ", ".join(value) if isinstance(value, list) else f"{value:,}"
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from moe.compare.answers import identity_of, make_record
-from moe.compare.arms import in_order, in_parts, possible_arms
+from moe.compare.answers import build_networks, describe, identity_of, make_record
+from moe.compare.arms import ARMS, in_order, in_parts
 from moe.compare.plan import Row, Run, Setting, all_runs, make_row
 from moe.compare.record import Record, write_record
 from moe.compare.report import write_files, write_report
-from moe.compare.rows import check_same_networks, check_same_test, read_rows
-from moe.compare.size import check_whitened, members, wide_backbones
+from moe.compare.rows import check_same_arm, check_same_test, read_rows
+from moe.compare.size import arms_for, check_whitened, members, wide_backbones
 from moe.compare.summary import summarize
 from moe.compare.words import comparison_text
 from moe.config.identity import identity_differences
@@ -25,7 +25,6 @@ from moe.config.tools import CompareConfig
 from moe.data.pipeline import Split
 from moe.errors import UserError, warn
 from moe.files import alone_in, choose_workdir, is_there, make_workdir
-from moe.models import backbones
 from moe.provenance import command_line, continue_command
 from moe.report.available import report_wanted
 from moe.run import train
@@ -65,17 +64,19 @@ def compare(config: CompareConfig) -> int:
         )
     workspace = _open(run)
     base = workspace.config
-    network = base.model.expert_backbone
-    any_width = backbones.has_widths(network)
-    if not any_width:
+    possible = arms_for(base.model, workspace.groups.named)
+    if not any(ARMS[name].kind == "wide" for name in possible):
+        network = base.model.expert_backbone
         warn(f"{network} has but one width: no control is a network as large as the mixture.")
-    arms = _asked(config.arms, possible_arms(_by_parts(workspace), any_width))
+    arms = _asked(config.arms, possible)
     first = run.train.seed
     wanted = in_order(arms, range(first, first + config.seeds))
     records = _read(results, workspace)
     missing = [pair for pair in wanted if pair not in records]
-    make_workdir(results, "results")
+    if config.results:  # a mistyped one leaves no empty --workdir
+        make_workdir(results, "results")
     make_workdir(workdir)
+    make_workdir(results, "results")
     code, failed = 0, []
     with alone_in(workdir):
         if missing:
@@ -106,24 +107,28 @@ def _make(
     Returns:
       The exit code of the signal that stopped the queue, else 0; and the rows that failed.
     """
-    # Rows that are there were tested already: on these examples?
-    test = _open_test(workspace, records) if records else None
+    test = None
+    if records:
+        test = workspace.open_test()
+        _check_tested(test, workspace, records)
     failed = []
     for number, row in enumerate(rows, start=1):
         print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
         path = results / f"{row.label}.json"
         try:
             if is_there(path):
-                records |= _read(results, workspace)
-                test = test or _open_test(workspace, records)
+                found = _read(results, workspace)
+                test = test or workspace.open_test()
+                _check_tested(test, workspace, found)
+                records |= found
                 print(f"{row.label}: was made by another queue meanwhile", flush=True)
                 continue
+            _check_networks(row, workspace, records)
             code = _train_runs(row, workspace, workdir)
             if code:
                 return code, failed
             test = test or workspace.open_test()
             record = make_record(row, workspace.config, workspace, test)
-            check_same_networks(_labelled(records) | {str(path): record})
         except (UserError, tf.errors.OpError) as error:
             warn(f"{row.label}: failed: {' '.join(str(error).split())[:500]}")
             failed.append(row.label)
@@ -159,17 +164,31 @@ def _show(records: list[Record], workdir: pathlib.Path, wants_report: bool) -> N
         print(f"report: {write_report(workdir, summary, command_line())}")
 
 
-def _open_test(workspace: Workspace, records: Mapping[tuple[str, int], Record]) -> Split:
-    """The test split.
+def _check_tested(
+    test: Split, workspace: Workspace, records: Mapping[tuple[str, int], Record]
+) -> None:
+    """Refuses rows that were tested on other examples than those of the test split now.
 
     Raises:
-      UserError: rows were tested on other examples.
+      UserError: names one.
     """
-    test = workspace.open_test()
     now = {"copies": workspace.source.copies, **identity_of(test)}
     tested = {name: record["correct"] for name, record in _labelled(records).items()}
     check_same_test({f"what --dataset={workspace.source.name} has now": now} | tested)
-    return test
+
+
+def _check_networks(
+    row: Row, workspace: Workspace, records: Mapping[tuple[str, int], Record]
+) -> None:
+    """Refuses, before it is trained, a row whose networks are others than those of its arm's rows.
+
+    Raises:
+      UserError: they are.
+    """
+    if any(name == row.name for name, _ in records):
+        networks = build_networks(row, workspace)
+        check_same_arm(_labelled(records) | {row.label: describe(row, networks, workspace)})
+        _forget_networks()
 
 
 def _open(run: Config) -> Workspace:
@@ -209,7 +228,7 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     base = workspace.config
     mixture = workspace.build(choose_device(base.runtime), "float32")
     stages = []
-    if _by_parts(workspace):
+    if in_parts(base.model, workspace.groups.named):
         separate = dataclasses.replace(base, mode="separate")
         stages = stages_of(separate, workspace.groups, list(mixture.parts()))
     wide = wide_backbones(arms, base.model.expert_backbone, workspace.input_shape, mixture)
@@ -224,10 +243,6 @@ def _setting(workspace: Workspace, folder: pathlib.Path, arms: Collection[str]) 
     )
     _forget_networks()
     return setting
-
-
-def _by_parts(workspace: Workspace) -> bool:
-    return in_parts(workspace.config.model, workspace.groups.named)
 
 
 def _train_runs(row: Row, workspace: Workspace, queue: pathlib.Path) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping
 
-from moe.compare.arms import ARMS, TOLERANCE
+from moe.compare.arms import ARMS, TOLERANCE, in_parts, possible_arms
 from moe.config.choices import ROUTINGS
+from moe.config.sections import ModelConfig
 from moe.errors import UserError, warn
 from moe.models import backbones, cost
 from moe.models.mixture import MixtureOfExperts
@@ -15,6 +16,16 @@ from moe.models.starts import Whitening
 
 _GRID = 1e-4
 """Widths are tried in steps of this: a network's size changes in steps, too."""
+
+
+def arms_for(model: ModelConfig, named: bool) -> list[str]:
+    """The arms that these networks can have; `named`: whether every example has a known group.
+
+    Raises:
+      UserError: there is no backbone of the experts' name.
+    """
+    any_width = backbones.has_widths(model.expert_backbone)
+    return possible_arms(in_parts(model, named), any_width)
 
 
 def running_experts(routing: str, num_experts: int) -> float:

@@ -18,6 +18,8 @@ from moe.evaluate.metrics import mcnemar
 from moe.typed import dig
 
 SIGNIFICANT = 0.05
+OUTCOMES = ("ahead", "no", "behind", "one seed")
+"""Of a comparison: its first arm is told to be ahead or behind, or that cannot be said."""
 _ENOUGH = 3
 """Seeds that a candidate needs where another one has as many or more."""
 _NEAR_THE_END = 0.85
@@ -34,7 +36,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 
     Returns:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
-      `mixtures_possible`, names of those that can be trained with these flags;
+      `possible`, names of the arms that there are with these flags;
       `timed_on`, the device that most rows were made on: training times are of its rows alone;
       `still_improving`, see there; `controls`, each mixture against each of its controls;
       `mixtures`, modes and routings against each other; `chosen`, the mixture that validation
@@ -51,7 +53,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     return {
         **{key: first[key] for key in ("dataset", "groups", "budget", "examples")},
         # An older version may have had other words for the same data, or none.
-        "mixtures_possible": _possible(first),
+        "possible": next((r["possible"] for r in records if "possible" in r), _possible(first)),
         "note": _most_common(row["note"] for row in records if row["note"]) or "",
         **machines(records),
         "timed_on": device,
@@ -68,11 +70,10 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _possible(row: Record) -> list[str]:
-    """The mixtures that can be trained with a row's flags."""
+    """The arms that there are with the flags of a row that does not say so itself."""
     config = Config.from_dict(row["config"])
     named = not (config.data.groups or "").startswith("none:")
-    arms = possible_arms(in_parts(config.model, named), any_width=True)
-    return [name for name in arms if ARMS[name].kind == "mixture"]
+    return possible_arms(in_parts(config.model, named), any_width=True)
 
 
 def against_chosen(summary: Summary) -> list[Mapping[str, Any]]:
@@ -216,8 +217,7 @@ def family(
 
     Returns:
       Of each pair with a common seed the difference `a` less `b`, its 95 % interval and `p_value`;
-      `p_holm`, None at one seed; `outcome`, a key of `moe.compare.present.PLACES`; `mcnemar` by
-      seed.
+      `p_holm`, both None at one seed; `outcome`, one of `OUTCOMES`; `mcnemar` by seed.
     """
     found = [c for pair in pairs if (c := _compare(*pair, arms)) is not None]
     repeated = [c for c in found if len(c["seeds"]) > 1]
@@ -231,6 +231,12 @@ def family(
         for test, adjusted in zip(tests, holm([t["p_value"] for t in tests]), strict=True):
             test["p_holm"] = adjusted
     return found
+
+
+def by_outcome(found: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Comparisons by their outcome, in the order of `OUTCOMES`; none where none ended so."""
+    sides = {what: [one for one in found if one["outcome"] == what] for what in OUTCOMES}
+    return {what: side for what, side in sides.items() if side}
 
 
 def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, Any] | None:
@@ -255,7 +261,7 @@ def _compare(a: str, b: str, arms: Mapping[str, Sequence[Record]]) -> dict[str, 
         "difference": difference.mean,
         "low": difference.low,
         "high": difference.high,
-        "p_value": difference.p_value,
+        "p_value": difference.p_value if len(seeds) > 1 else None,
         "p_holm": None,
         "outcome": "one seed",
         # It takes every example for another one.

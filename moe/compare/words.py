@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.arms import ARMS, TOLERANCE, controls_of
-from moe.compare.present import PLACES, by_outcome, grids, numbers, p_value, points, spread
-from moe.compare.summary import Summary, against_chosen
+from moe.compare.present import PLACES, grids, numbers, p_value, points, spread
+from moe.compare.summary import Summary, against_chosen, by_outcome
 from moe.evaluate.tables import format_table, percent
 
 _WHAT = {
@@ -98,7 +98,7 @@ def _against_control(comparison: Mapping[str, Any]) -> str:
 def _told(comparison: Mapping[str, Any]) -> str:
     outcome = comparison["outcome"]
     if outcome == "one seed":
-        return f"{points(comparison)} points at one seed: another may well say otherwise."
+        return f"{points(comparison)} points at one seed, which tells nothing apart."
     chance = p_value(comparison["p_holm"])
     found = f"{points(comparison)} points, p {'' if chance[0] == '<' else '= '}{chance}"
     if outcome == "no":
@@ -120,6 +120,8 @@ def _whose_gain(summary: Summary) -> list[str]:
     if "behind" in sides:
         dearer = all(_cost_ratio(c, summary) > 1 + TOLERANCE for c in sides["behind"])
         comes_to = ": without experts more is reached" + (", at more cost" if dearer else "")
+    elif set(sides) == {"one seed"}:
+        comes_to = ": one seed tells nothing apart"
     elif "no" in sides or "one seed" in sides:
         comes_to = ": what experts bring beyond that is open"
     elif not _missing_controls(summary):
@@ -144,13 +146,15 @@ def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
 
 def _missing_controls(summary: Summary) -> list[str]:
     there = {comparison["b"] for comparison in against_chosen(summary)}
-    return [name for name in controls_of(summary["chosen"]) if name not in there]
+    controls = [name for name in controls_of(summary["chosen"]) if name in summary["possible"]]
+    return [name for name in controls if name not in there]
 
 
 def _not_trained(summary: Summary) -> list[str]:
     """What nothing can be said of."""
     missing = _missing_controls(summary)
-    missing += [name for name in summary["mixtures_possible"] if name not in summary["arms"]]
+    mixtures = [name for name in summary["possible"] if ARMS[name].kind == "mixture"]
+    missing += [name for name in mixtures if name not in summary["arms"]]
     return [f"Not trained: {', '.join(missing)}."] if missing else []
 
 

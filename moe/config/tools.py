@@ -15,7 +15,7 @@ from moe.sweep_axes import check_sweep, parse_sweep
 MOST_SEEDS = 1_000
 """Of a comparison."""
 _SEEDS_ABOVE = 1_000 * MOST_SEEDS
-"""The first one of a comparison; the baselines of an average take some."""
+"""That are kept free above a comparison's first one: the baselines of its averages take some."""
 _LONGEST_WINDOW = 3_600
 """Seconds."""
 

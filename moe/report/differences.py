@@ -32,12 +32,12 @@ def differences(
     axes.axvline(0, color="k", lw=0.8)
     axes.set_yticks(range(len(compared)), list(compared), fontsize=8)
     axes.set_ylim(len(compared) - 0.5, -0.5)
-    axes.set_xlabel("points of test accuracy, 95 % interval over seeds and test examples")
+    axes.set_xlabel("points of test accuracy, 95 % interval")
     return Picture(
         name,
         title,
         figure,
         "For every mixture and control the difference in test accuracy with its interval.",
-        "Blue: significantly ahead; red: significantly behind; grey: not told apart. Of a single "
-        "seed the interval is over test examples only.",
+        "Blue: significantly ahead; red: significantly behind; grey: not told apart. Intervals are "
+        "over seeds and test examples; of a single seed over examples only.",
     )

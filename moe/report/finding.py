@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from moe.compare.arms import ARMS
-from moe.compare.present import PLACES, by_outcome, points, spread
-from moe.compare.summary import Summary, against_chosen
+from moe.compare.present import PLACES, points, spread
+from moe.compare.summary import Summary, against_chosen, by_outcome
 from moe.compare.words import headline
 from moe.evaluate.tables import count
 from moe.report.comparisons import Comparison
@@ -26,8 +26,8 @@ _NOTE = (
     "Run MACs: multiply-accumulates for an example; MACs spent: on training. An interval is of its "
     "line alone; *told apart* is p < .05 after Holm's correction for all controls of a mixture, so "
     "an interval may exclude 0 where it says no. With fewer than five seeds it is known only "
-    "roughly how far seeds differ; with one, an interval is over test examples only. In the figure "
-    "blue is ahead, red behind, grey not told apart."
+    "roughly how far seeds differ; with one, an interval is over test examples only and nothing is "
+    "told apart. In the figure blue is ahead, red behind, grey not told apart."
 )
 
 
@@ -69,8 +69,8 @@ def _together(comparisons: Mapping[str, Comparison]) -> str:
         f"{PLACES[what]} it in {', '.join(names)}" for what, names in by_place.items() if names
     )
     return (
-        "Against one network with as many run MACs, the mixture (of several, the one that "
-        "validation chose) is: "
+        "Against one network with as many run MACs, the mixture, chosen by validation where "
+        "there are several, is "
         f"{places or 'not compared'}. Ahead of every control beside it: "
         f"in {', '.join(ahead_of_all) or 'none'} of {len(comparisons)}."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from rows import make_row
 
@@ -31,35 +33,34 @@ def _write(folder, rows):
         write_record(folder / f"{row['arm']}-seed{row['seed']}.json", row)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda row, value: row["config"]["train"].update(budget=value), "comparison: --budget"),
-        (lambda row, value: row.update(data=value), "comparison: other examples"),
-        (lambda row, value: row["correct"].update(labels=value), "tested on other .*seed0.json"),
-        (lambda row, value: row["correct"].update(examples=value), "tested on other .*seed0.json"),
-        (
-            lambda row, value: row["correct"].update(copies=len(value) - 7),
-            "tested on other .*seed0.",
-        ),
-        (lambda row, value: row["params"].update(total=len(value)), r"its params are others \("),
-        (lambda row, value: row["macs_per_example"].update(active=len(value)), "its macs_per_ex"),
-        (lambda row, value: row.update(networks=len(value)), r"networks are others \(9\) than "),
-        (lambda row, value: row.update(groups=[value]), r"its groups are others \(epochs:10\)"),
-        (lambda row, value: row["examples"].update(train=len(value)), "its examples are others"),
-    ],
-    ids=[
-        *("flags", "data", "labels", "test examples", "copies"),
-        *("weights", "MACs", "number of networks", "groups", "training examples"),
-    ],
-)
-def test_rows_of_several_comparisons_are_not_read_as_one(tmp_path, change, message):
+OTHERS = {
+    "flags": (("config", "train", "budget"), "epochs:1", "epochs:2", "comparison: --budget"),
+    "data": (("data",), "one", "two", "comparison: other examples"),
+    "labels": (("correct", "labels"), "one", "two", "tested on other .*seed0.json"),
+    "test examples": (("correct", "examples"), "one", "two", "tested on other .*seed0.json"),
+    "copies": (("correct", "copies"), 1, 2, "tested on other .*seed0.json"),
+    "weights": (("params", "total"), 7, 8, "seed0.json, a row of the same arm, in params: 8 total"),
+    "MACs": (("macs_per_example", "active"), 7, 8, "in macs_per_example: .*, 8 active; there"),
+    "number": (("networks",), 3, 4, "in networks: 4; there 3"),
+    "backbone": (("backbone",), "deep*1.5", "deep*2", r"in backbone: deep\*2; there deep\*1.5"),
+    "groups": (("groups",), ["a"], ["b", "c"], "in groups: b, c; there a"),
+    "training examples": (("examples", "train"), 90, 91, "in examples: 91 train, 10 validation, "),
+}
+
+
+@pytest.mark.parametrize(("keys", "same", "other", "message"), OTHERS.values(), ids=OTHERS)
+def test_rows_of_several_comparisons_are_not_read_as_one(tmp_path, keys, same, other, message):
+    *path, key = keys
+
+    def put(row, value):
+        functools.reduce(dict.__getitem__, path, row)[key] = value
+
     rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
     for row in rows:
-        change(row, "epochs:1")
+        put(row, same)
     _write(tmp_path, rows)
     assert len(read_rows(tmp_path)) == 3
-    change(rows[1], "epochs:10")
+    put(rows[1], other)
     _write(tmp_path, rows)
     with pytest.raises(UserError, match=f"seed1.json: .*{message}"):
         read_rows(tmp_path)

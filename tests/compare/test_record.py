@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from rows import make_row
+from rows import EXAMPLES, make_bins, make_row
 
 from moe.compare.record import pack, read_record, unpack, write_record
 from moe.errors import UserError
+from moe.evaluate.metrics import ECE_BINS
 
 
 @pytest.mark.parametrize("count", [1, 8, 75, 10_000])
@@ -21,7 +22,9 @@ def test_bits_come_back(count):
 
 
 def test_a_row_comes_back(tmp_path):
+    """With what a later version may say beside."""
     row = make_row("joint-hard", 1, 0.8)
+    row["calibration"]["scheme"] = 2
     write_record(tmp_path / "joint-hard-seed1.json", row)
     assert read_record(tmp_path / "joint-hard-seed1.json") == json.loads(json.dumps(row))
 
@@ -34,9 +37,10 @@ def test_a_row_comes_back(tmp_path):
         {"correct": {"count": 90, "bits": "AAAA", "labels": ""}},
         {"correct": {"count": 90, "bits": "!", "labels": ""}},
         {"calibration": {}},
-        {"calibration": {"count": [0, 9], "accuracy": [None, 1], "confidence": [None, 1]}},
-        {"calibration": {"count": [0, 4_000], "accuracy": [1, 1], "confidence": [None, 1]}},
-        {"calibration": {"count": [0, 4_000], "accuracy": [None, 1], "confidence": [None]}},
+        {"calibration": {"count": [EXAMPLES], "accuracy": [0.5], "confidence": [0.5]}},
+        {"calibration": make_bins(EXAMPLES - 1)},
+        {"calibration": make_bins(EXAMPLES) | {"accuracy": [0.5] * ECE_BINS}},
+        {"calibration": make_bins(EXAMPLES) | {"confidence": [None] * ECE_BINS}},
         {"routing_metrics": {"load_cv": "high"}},
         {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"epochs": 0.0}]},
         {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": 3}},
@@ -61,5 +65,5 @@ def test_a_damaged_row_is_refused(tmp_path, damage):
 def test_the_result_of_a_run_is_no_damaged_row(tmp_path, content):
     """Which one would be told to delete."""
     (tmp_path / "joint.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"joint.json: is no row of a comparison; its --results ne"):
+    with pytest.raises(UserError, match=r"joint.json: is no row of a comparison; --results needs"):
         read_record(tmp_path / "joint.json")

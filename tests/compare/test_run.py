@@ -229,9 +229,33 @@ def test_a_row_that_another_queue_tested_on_other_examples_is_not_taken(
     assert "separate-hard-seed0.json: was tested on other examples than " in said
 
 
-def test_a_row_of_other_networks_behind_the_same_flags_is_none(undisturbed, tmp_path, capsys):
-    """As a file of one's own may hold it another day."""
+def test_a_first_row_that_another_queue_tested_on_other_examples_is_no_company(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    """Made while the data were opened: nothing was held against the test split yet."""
+    read = moe.compare.run.read_rows
+
+    def read_before_it_is_left(folder, *arguments):
+        found = read(folder, *arguments)
+        other = json.loads((undisturbed / "results" / "baseline-seed0.json").read_text())
+        other["correct"]["examples"] = "others"
+        folder.mkdir(exist_ok=True)
+        (folder / "baseline-seed0.json").write_text(json.dumps(other))
+        return found
+
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    monkeypatch.setattr(moe.compare.run, "read_rows", read_before_it_is_left)
+    assert compare(toy_comparison(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "was tested on other examples than what --dataset=toy has now" in said
+    assert "baseline" not in json.loads((tmp_path / "compare.json").read_text())["arms"]
+
+
+def test_a_row_of_other_networks_behind_the_same_flags_is_not_trained(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    """As a file of one's own may hold them another day."""
+    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained"))
     row = json.loads((undisturbed / "results" / "baseline-seed0.json").read_text())
     row |= {"seed": 1, "params": {"total": 7, "active": 7}}
     results = tmp_path / "results"
@@ -240,8 +264,8 @@ def test_a_row_of_other_networks_behind_the_same_flags_is_none(undisturbed, tmp_
     assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 2
     said = capsys.readouterr().err
     assert "baseline-seed0: failed: " in said
-    assert "its params are others (" in said
-    assert "than those of baseline-seed1 (7 total, 7 active): of another version, or" in said
+    assert "baseline-seed0: differs from baseline-seed1, a row of the same arm, in params: " in said
+    assert " active; there 7 total, 7 active. Another version made" in said
     assert not (results / "baseline-seed0.json").exists()
 
 
@@ -250,6 +274,8 @@ def test_rows_have_a_folder_of_their_own(tmp_path):
     with pytest.raises(UserError, match=r"^--results=.*file: cannot be made"):
         compare(toy_comparison(tmp_path / "run", results=str(tmp_path / "file")))
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=r"^--workdir=.*file/run: cannot be made"):
+        compare(toy_comparison(tmp_path / "file" / "run"))
     with pytest.raises(UserError, match=r"--results=.*: is --workdir, whose compare.json is no"):
         compare(toy_comparison(tmp_path, results=str(tmp_path)))
 

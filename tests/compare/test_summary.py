@@ -9,13 +9,23 @@ import numpy as np
 import pytest
 from rows import make_row, make_rows
 
-from moe.compare.arms import ARMS, controls_of, in_order, mixture_pairs, possible_arms
-from moe.compare.present import grids
+from moe.compare.arms import (
+    ARMS,
+    MEMBER_STRIDE,
+    controls_of,
+    in_order,
+    mixture_pairs,
+    possible_arms,
+)
+from moe.compare.figures import figures
+from moe.compare.present import grids, points
 from moe.compare.record import unpack
 from moe.compare.report import write_files, write_report
 from moe.compare.summary import summarize
+from moe.config.tools import MOST_SEEDS
 from moe.evaluate.metrics import mcnemar
 from moe.files import write_json
+from moe.report.drawing import style
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +57,16 @@ def test_a_seed_is_finished_before_the_next_but_for_the_dearest_arm():
         *[("baseline", 0), ("joint-hard", 0), ("baseline", 1), ("joint-hard", 1)],
         *[("wide-params", 0), ("wide-params", 1)],
     ]
-    assert possible_arms(in_parts=True, any_width=True) == list(ARMS)
-    whole = possible_arms(in_parts=False, any_width=True)
+    assert possible_arms(by_parts=True, any_width=True) == list(ARMS)
+    whole = possible_arms(by_parts=False, any_width=True)
     by_parts = {"separate-hard", "separate-soft", "staged-hard", "staged-soft"}
     assert {*ARMS} - {*whole} == by_parts
-    one_width = possible_arms(in_parts=True, any_width=False)
+    one_width = possible_arms(by_parts=True, any_width=False)
     assert {*ARMS} - {*one_width} == {"wide-hard", "wide-soft", "wide-params"}
+
+
+def test_no_two_rows_of_an_average_share_a_baseline():
+    assert MOST_SEEDS <= MEMBER_STRIDE
 
 
 def test_means_are_over_seeds(summary, rows):
@@ -132,7 +146,7 @@ def test_one_seed_tells_nothing_apart_and_costs_the_others_nothing():
     rows = make_rows(1, means | {"baseline": 0.5, "wide-hard": 0.5})
     found = summarize(rows)
     for one in [*found["controls"], *found["mixtures"]]:
-        assert (one["outcome"], one["p_holm"]) == ("one seed", None)
+        assert (one["outcome"], one["p_value"], one["p_holm"]) == ("one seed", None, None)
         assert one["mcnemar"][0]["p_holm"] < 0.001
     rows += [make_row(arm, 1, 0.8) for arm in ("joint-hard", "baseline")]
     hard = {one["b"]: one for one in summarize(rows)["controls"] if one["a"] == "joint-hard"}
@@ -225,6 +239,10 @@ def test_the_table_has_a_line_an_arm(summary):
         assert all(len(row) == len(grid.header) for row in grid.rows)
 
 
+def test_nothing_has_no_sign():
+    assert points({"difference": -1e-9, "low": -0.01, "high": 0.0}) == "+0.00 [-1.00, +0.00]"
+
+
 def test_files_hold_every_row(rows, summary, tmp_path):
     write_files(tmp_path, rows, summary)
     assert json.loads((tmp_path / "compare.json").read_text()) == json.loads(json.dumps(summary))
@@ -251,3 +269,16 @@ def test_the_report_says_what_was_found(summary, tmp_path):
 
 def test_a_summary_is_plain_json(summary, tmp_path):
     write_json(tmp_path / "x.json", summary)
+
+
+def test_arms_that_were_timed_elsewhere_are_named_in_the_figure():
+    rows = make_rows(2, {"baseline": 0.8, "joint-hard": 0.8})
+    rows[-1]["device"] = "GPU"
+    with style():
+        times, *others = figures(summarize(rows))
+        assert "elsewhere" not in times.reading
+        rows[1]["device"] = "GPU"
+        rows += make_rows(3, {"wide-hard": 0.8})
+        times, *others = figures(summarize(rows))
+    assert times.reading.endswith(" Made elsewhere only: joint-hard.")
+    assert not any("elsewhere" in picture.reading for picture in others)

@@ -72,6 +72,17 @@ def test_what_these_flags_cannot_train_is_not_missed(flags):
     )
 
 
+def test_a_control_that_there_cannot_be_is_not_missed():
+    means = {"baseline": 0.7, "joint-hard": 0.8, "average-hard": 0.7}
+    rows = make_rows(3, means)
+    assert any(line.startswith("Not trained: wide-hard, ") for line in verdict(summarize(rows)))
+    for row in rows[1:]:  # an older version did not say
+        row["possible"] = list(means)
+    said = verdict(summarize(rows))
+    assert any(line.endswith(": the gain is the mixture's own.") for line in said)
+    assert not any("Not trained" in line for line in said)
+
+
 def test_a_blend_that_learned_nothing_is_called_an_average():
     rows = make_rows(2, {"separate-hard": 0.8})
     for row in rows:
@@ -177,12 +188,12 @@ def test_one_seed_is_said_to_be_one():
     means = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.7, "average-hard": 0.7}
     said = verdict(summarize(make_rows(1, means | {"wide-params": 0.7})))
     assert any("one seed, an interval is over test examples only" in line for line in said)
-    (told,) = (line for line in said if line.startswith("joint-hard is held at one seed only "))
-    assert told.startswith("joint-hard is held at one seed only against baseline (+")
+    (told,) = (line for line in said if line.startswith("joint-hard is compared at one seed "))
+    assert told.startswith("joint-hard is compared at one seed only with baseline (+")
     assert all(f", {name} (+" in told for name in ("wide-hard", "average-hard", "wide-params"))
-    assert told.endswith("]): what experts bring beyond that is open.")
+    assert told.endswith(": one seed tells nothing apart.")
     (against,) = (line for line in said if line.startswith("Against baseline "))
-    assert against.endswith("] points at one seed: another may well say otherwise.")
+    assert against.endswith("] points at one seed, which tells nothing apart.")
     assert not any("significant" in line for line in said)
 
 
@@ -193,7 +204,7 @@ def test_one_seed_of_a_control_is_no_gain_of_the_mixtures_and_no_loss():
         (place,) = (
             line for line in headline(summarize(rows)) if line.startswith("joint-hard is ahead")
         )
-        assert "; held at one seed only against wide-hard (" in place
+        assert "; compared at one seed only with wide-hard (" in place
         assert place.endswith(": what experts bring beyond that is open.")
 
 
