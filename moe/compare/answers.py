@@ -12,7 +12,6 @@ import numpy as np
 from moe.compare.plan import Row, Run, all_runs
 from moe.compare.record import FORMAT, Record, pack, portable
 from moe.compare.size import arms_for
-from moe.config.run import Config
 from moe.data.pipeline import Split
 from moe.evaluate import metrics, summary
 from moe.evaluate.predict import Answers, answers_alone, predict_parts, predict_routed
@@ -26,18 +25,18 @@ from moe.trained import restore_best
 from moe.workspace import Workspace
 
 
-def make_record(row: Row, base: Config, workspace: Workspace, test: Split) -> Record:
+def make_record(row: Row, workspace: Workspace, test: Split) -> Record:
     """Evaluates the finished runs of a row.
 
     Args:
       row: whose runs are finished.
-      base: what all rows have in common.
-      workspace: its data.
+      workspace: the data, and the configuration that all rows share.
       test: the test split.
 
     Raises:
       UserError: files of a run are missing or damaged.
     """
+    base = workspace.config
     mixtures = [_open(run, workspace) for run in row.runs]
     router = _router(row)
     on_validation = _answer(mixtures, workspace.validation, router)

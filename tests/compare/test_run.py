@@ -11,6 +11,7 @@ import shutil
 import pytest
 from toy import toy_config, toy_source
 
+import moe.compare.queue
 import moe.compare.run
 import moe.run
 import moe.workspace
@@ -107,7 +108,9 @@ def test_a_comparison_that_was_killed_ends_as_an_undisturbed_one(
     assert (separate / "checkpoints").exists()
     assert not (separate / "results.json").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(moe.compare.run, "write_record", _crashing(2, moe.compare.run.write_record))
+        patch.setattr(
+            moe.compare.queue, "write_record", _crashing(2, moe.compare.queue.write_record)
+        )
         with pytest.raises(Crash):
             compare(config)
     assert set(records(tmp_path / "results")) == {"baseline-seed0", "separate-hard-seed0"}
@@ -132,7 +135,7 @@ def test_rows_that_are_there_are_not_made_again_also_in_another_folder(
 ):
     results = tmp_path / "results"
     shutil.copytree(undisturbed / "results", results)
-    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(moe.compare.queue, "train", lambda *_, **__: pytest.fail("trained again"))
     assert compare(toy_comparison(tmp_path / "elsewhere", results=str(results))) == 0
     assert "separate-soft" in capsys.readouterr().out
 
@@ -148,7 +151,7 @@ def test_a_run_trained_by_itself_serves_as_a_row(undisturbed, tmp_path, monkeypa
         tensorboard=False,
     )
     assert moe.run.train(single) == 0
-    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(moe.compare.queue, "train", lambda *_, **__: pytest.fail("trained again"))
     assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 0
     expected = records(undisturbed / "results")["baseline-seed0"]
     assert records(tmp_path / "results") == {"baseline-seed0": expected}
@@ -181,7 +184,7 @@ def test_rows_tested_on_other_examples_are_no_company(undisturbed, tmp_path, mon
     features, label, *rest = other.test()
     changed = dataclasses.replace(other, test=lambda: Examples(255 - features, label, *rest))
     monkeypatch.setattr(moe.workspace, "open_source", lambda *_: changed)
-    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(moe.compare.queue, "train", lambda *_, **__: pytest.fail("trained"))
     config = toy_comparison(tmp_path, results=str(undisturbed / "results"), seeds=2)
     with pytest.raises(UserError, match="seed0: was tested on other examples than what --data"):
         compare(config)
@@ -189,13 +192,13 @@ def test_rows_tested_on_other_examples_are_no_company(undisturbed, tmp_path, mon
 
 def _beside_another_queue(monkeypatch, leave) -> None:
     """After every row `leave` does in the folder of rows what another queue might have done."""
-    write = moe.compare.run.write_record
+    write = moe.compare.queue.write_record
 
     def write_and_leave(path, record):
         write(path, record)
         leave(path.parent)
 
-    monkeypatch.setattr(moe.compare.run, "write_record", write_and_leave)
+    monkeypatch.setattr(moe.compare.queue, "write_record", write_and_leave)
 
 
 def test_a_row_that_another_queue_made_meanwhile_is_taken(
@@ -233,7 +236,7 @@ def test_a_first_row_that_another_queue_tested_on_other_examples_is_no_company(
     undisturbed, tmp_path, monkeypatch, capsys
 ):
     """Made while the data were opened: nothing was held against the test split yet."""
-    read = moe.compare.run.read_rows
+    read = moe.compare.queue.read_rows
 
     def read_before_it_is_left(folder, *arguments):
         found = read(folder, *arguments)
@@ -244,7 +247,7 @@ def test_a_first_row_that_another_queue_tested_on_other_examples_is_no_company(
         return found
 
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
-    monkeypatch.setattr(moe.compare.run, "read_rows", read_before_it_is_left)
+    monkeypatch.setattr(moe.compare.queue, "read_rows", read_before_it_is_left)
     assert compare(toy_comparison(tmp_path)) == 2
     said = capsys.readouterr().err
     assert "was tested on other examples than what --dataset=toy has now" in said
@@ -255,7 +258,7 @@ def test_a_row_of_other_networks_behind_the_same_flags_is_not_trained(
     undisturbed, tmp_path, monkeypatch, capsys
 ):
     """As a file of one's own may hold them another day."""
-    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(moe.compare.queue, "train", lambda *_, **__: pytest.fail("trained"))
     row = json.loads((undisturbed / "results" / "baseline-seed0.json").read_text())
     row |= {"seed": 1, "params": {"total": 7, "active": 7}}
     results = tmp_path / "results"
@@ -284,7 +287,7 @@ def test_a_queue_goes_on_from_another_place(undisturbed, tmp_path, monkeypatch, 
     """Runs that start from others know them by a path."""
     shutil.copytree(undisturbed, tmp_path / "moved")
     shutil.rmtree(tmp_path / "moved" / "results")
-    monkeypatch.setattr(moe.compare.run, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(moe.compare.queue, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.chdir(tmp_path)
     assert compare(toy_comparison(pathlib.Path("moved"))) == 0
     assert records(tmp_path / "moved" / "results") == records(undisturbed / "results")
@@ -315,14 +318,14 @@ def test_rows_of_another_comparison_are_refused(undisturbed, tmp_path):
 
 
 def test_a_row_that_fails_costs_no_other(tmp_path, monkeypatch, capsys):
-    real = moe.compare.run.train
+    real = moe.compare.queue.train
 
     def train(config, **named):
         if config.runtime.workdir.endswith("baseline-seed0"):
             raise UserError("no luck")
         return real(config, **named)
 
-    monkeypatch.setattr(moe.compare.run, "train", train)
+    monkeypatch.setattr(moe.compare.queue, "train", train)
     config = toy_comparison(tmp_path, arms=("baseline", "wide-hard"), budget="macs:1e6")
     assert compare(config) == 2
     assert set(records(tmp_path / "results")) == {"wide-hard-seed0"}
