@@ -120,7 +120,7 @@ class Workspace:
         _check_same(flag, stored, self.class_weights or {})
 
     def open_test(self) -> Split:
-        """Reads the test split: for the final evaluation and `eval.py`, nobody else.
+        """Reads the test split: for final evaluations and `eval.py`, which choose nothing by it.
 
         Raises:
           UserError: its examples have another shape than those of training.

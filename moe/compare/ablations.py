@@ -42,9 +42,10 @@ def ablation(recipes: Mapping[str, Sequence[Record]]) -> Ablation:
     every = {f"{name}, seed {row['seed']}": row for name in recipes for row in recipes[name]}
     for key in ("arm", "budget", "dataset", "groups", "examples"):
         read = read_budget if key == "budget" else str
-        kinds = {str(read(row[key])) for row in every.values()}
+        kinds = {read(row[key]): str(row[key]) for row in every.values()}
         if len(kinds) > 1:
-            raise ValueError(f"rows of several kinds: {key} is {' and '.join(sorted(kinds))}")
+            several = " and ".join(sorted(kinds.values()))
+            raise ValueError(f"rows of several kinds: {key} is {several}")
     check_same_test({name: row["correct"] for name, row in every.items()})
     ordered = {
         name: sorted(recipes[name], key=lambda row: row["seed"])

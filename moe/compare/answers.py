@@ -47,7 +47,7 @@ def make_record(row: Row, workspace: Workspace, test: Split) -> Record:
     facts = provenance()
     record: dict[str, Any] = {
         "format": FORMAT,
-        **describe(row, mixtures, workspace),
+        **describe_networks(row, mixtures, workspace),
         "seed": row.seed,
         "dataset": workspace.source.name,
         "note": workspace.source.note,
@@ -74,7 +74,7 @@ def make_record(row: Row, workspace: Workspace, test: Split) -> Record:
         "precision": own["precision"],
         "config": portable(base),
         "data": workspace.digest(),
-        **{key: facts[key] for key in ("device", "command", "versions", "revision")},
+        **{key: facts[key] for key in ("command", "versions", "revision")},
     }
     if router:
         gate = np.exp(answers.gate_log_probs)
@@ -82,7 +82,9 @@ def make_record(row: Row, workspace: Workspace, test: Split) -> Record:
     return record
 
 
-def describe(row: Row, networks: list[MixtureOfExperts], workspace: Workspace) -> dict[str, Any]:
+def describe_networks(
+    row: Row, networks: list[MixtureOfExperts], workspace: Workspace
+) -> dict[str, Any]:
     """What a row's networks are, trained or not: part of its `Record`."""
     router = _router(row)
     named = {} if router else {"backbone": row.runs[0].config.model.baseline_backbone}
@@ -116,6 +118,7 @@ def _training(trained: Mapping[pathlib.Path, Mapping[str, Any]]) -> dict[str, An
     return {
         "macs_spent": sum(found["macs_spent"] for found in trained.values()),
         "train_seconds": sum(found["train_seconds"] for found in trained.values()),
+        "device": " and ".join(sorted({found["device"] for found in trained.values()})),
         "runs": {
             folder.name: {key: found[key] for key in _OF_RUN} for folder, found in trained.items()
         },
@@ -127,7 +130,7 @@ def _training(trained: Mapping[pathlib.Path, Mapping[str, Any]]) -> dict[str, An
     }
 
 
-_OF_RUN = ("macs_spent", "train_seconds", "revision")
+_OF_RUN = ("macs_spent", "train_seconds", "device", "revision")
 _OF_STAGE = ("name", "epochs", "best_epoch", "steps", "seconds", "macs")
 
 

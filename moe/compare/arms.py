@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from moe.config.sections import ModelConfig
+from moe.errors import UserError
 
 
 class Arm(NamedTuple):
@@ -44,8 +45,7 @@ _LAST = ("wide-params",)
 TOLERANCE = 0.02
 """Share by which a control may miss the size of the mixture and still be as large."""
 MEMBER_STRIDE = 1000
-"""The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …: no two
-rows share one, so that they vary as independent ones do."""
+"""The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …"""
 
 
 def in_parts(model: ModelConfig, named: bool) -> bool:
@@ -97,6 +97,23 @@ def mixture_pairs() -> list[tuple[str, str]]:
         for a, b in pairs
         if getattr(mixtures[a], same) == getattr(mixtures[b], same)
     ]
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Refuses seeds that lie as far apart as the baselines of an average: two rows that share one
+    do not vary as independent ones do.
+
+    Raises:
+      UserError: names two of them.
+    """
+    first: dict[int, int] = {}
+    for seed in sorted(set(seeds)):
+        other = first.setdefault(seed % MEMBER_STRIDE, seed)
+        if other != seed:
+            raise UserError(
+                f"--seed={seed}: rows of this seed and of {other}, a multiple of {MEMBER_STRIDE} "
+                "apart, would average some of the same networks; use another seed."
+            )
 
 
 def in_order(arms: Iterable[str], seeds: Sequence[int]) -> list[tuple[str, int]]:

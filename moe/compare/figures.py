@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from matplotlib.axes import Axes
 
 from moe.compare.summary import Summary, against_chosen
+from moe.evaluate.tables import COUNTS, TIMES, Units, unit_of
 from moe.report.differences import differences
 from moe.report.drawing import BLUE, GREEN, GREY, ORANGE, Picture, new_figure
 
@@ -23,16 +24,17 @@ _BINS = ("count", "accuracy", "confidence")
 _FEW = 30
 """Of so few examples in a bin the share that is right says little."""
 _COSTS = (
-    ("training_time", "training time", "minutes of training", "train_seconds", 60),
-    ("run_macs", "run MACs", "million MACs an example", "macs_per_example", 1e6),
-    ("macs_spent", "MACs spent", "10¹² MACs spent on training", "macs_spent", 1e12),
+    ("training_time", "training time", "train_seconds", TIMES),
+    ("run_macs", "run MACs", "macs_per_example", COUNTS),
+    ("macs_spent", "MACs spent", "macs_spent", COUNTS),
 )
+"""Name of the picture, of the cost, where an arm says it, units."""
 
 
 def figures(summary: Summary) -> Iterator[Picture]:
     """Every figure that there is something for."""
-    for name, title, label, key, unit in _COSTS:
-        yield _accuracy_against(summary, name, title, label, key, unit)
+    for name, title, key, units in _COSTS:
+        yield _accuracy_against(summary, name, title, key, units)
     if summary["controls"]:
         compared = {f"{c['a']} - {c['b']}": c for c in summary["controls"]}
         yield differences("differences", "Mixtures less their controls", _about(summary), compared)
@@ -43,17 +45,17 @@ def _about(summary: Summary) -> str:
     return f"{summary['dataset']} · budget {summary['budget']} · over seeds · test split"
 
 
-def _accuracy_against(
-    summary: Summary, name: str, title: str, label: str, key: str, unit: float
-) -> Picture:
+def _accuracy_against(summary: Summary, name: str, title: str, key: str, units: Units) -> Picture:
     figure = new_figure(4.2, f"Accuracy against {title}", _about(summary))
     axes = figure.subplots()
     named: set[str] = set()
     places: dict[str, tuple[float, float]] = {}
-    for arm_name, arm in summary["arms"].items():
-        if arm[key] is None:
-            continue  # not timed on the device that the others were
-        cost = arm[key]["active" if key == "macs_per_example" else "mean"] / unit
+    which = "active" if key == "macs_per_example" else "mean"
+    # None: not timed on the device that the others were.
+    costs = {n: arm[key][which] for n, arm in summary["arms"].items() if arm[key] is not None}
+    unit, unit_name = unit_of(max(costs.values()), units)
+    for arm_name, whole in costs.items():
+        arm, cost = summary["arms"][arm_name], whole / unit
         accuracy = arm["test"]["accuracy"]
         colour, marker = _LOOK[arm["kind"]]
         axes.errorbar(
@@ -67,7 +69,7 @@ def _accuracy_against(
         )
         named.add(arm["kind"])
         places[arm_name] = (cost, 100 * accuracy["mean"])
-    axes.set(xlabel=label, ylabel="test accuracy %")
+    axes.set(xlabel=f"{title}, {unit_name}".rstrip(", "), ylabel="test accuracy %")
     axes.margins(x=0.18, y=0.12)
     _name(axes, places)
     axes.legend(fontsize=8)
@@ -75,7 +77,7 @@ def _accuracy_against(
         f"accuracy_{name}",
         f"Accuracy against {title}",
         figure,
-        f"Mean test accuracy of every arm against {label}; bars are one standard deviation over "
+        f"Mean test accuracy of every arm against {title}; bars are one standard deviation over "
         "seeds.",
         "Up and to the left is better. A mixture that lies on the line of the controls is worth "
         "what it costs and no more." + (_whose_times(summary) if key == "train_seconds" else ""),

@@ -128,12 +128,12 @@ class _Plan(NamedTuple):
         return self._run(name, "baseline", alone | {"balance_bias": 0.0} | model, **training)
 
     def mixture(self, arm: Arm) -> Run:
+        if arm.mode == "separate":
+            return self._separate()
         model = {"routing": arm.routing}
         if arm.routing != "hard":
             model["balance_bias"] = 0.0  # which steers a choice
         name = f"{arm.mode}-{arm.routing}"
-        if arm.mode == "separate":
-            return self._separate()
         if arm.mode == "joint" or not self._shares():
             return self._run(name, arm.mode, model)
         parts = self._parts()

@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import gc
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from moe.compare.answers import build_networks, describe, identity_of, make_record
+from moe.compare.answers import build_networks, describe_networks, identity_of, make_record
 from moe.compare.plan import Row, Run, all_runs
 from moe.compare.record import Record, write_record
 from moe.compare.rows import check_same_arm, check_same_test, read_rows
@@ -58,19 +58,16 @@ class Queue:
           The exit code of the signal that stopped the queue, else 0; and the rows that failed.
 
         Raises:
-          UserError: rows that are there were tested on other examples, or the disk is full.
+          UserError: rows that are there do not belong together, or the disk is full.
         """
-        if self.records:
-            self._check_tested(self.records)
         failed = []
         for number, row in enumerate(rows, start=1):
             print(f"\n=== {row.label} ({number} of {len(rows)})", flush=True)
-            path = self.results / f"{row.label}.json"
+            self.take_others()
+            if (row.name, row.seed) in self.records:
+                print(f"{row.label}: was made by another queue meanwhile", flush=True)
+                continue
             try:
-                if is_there(path):
-                    self._take_others()
-                    print(f"{row.label}: was made by another queue meanwhile", flush=True)
-                    continue
                 self._check_networks(row)
                 code = self._train(row)
                 if code:
@@ -82,7 +79,7 @@ class Queue:
                 continue
             finally:
                 forget_networks()
-            write_record(path, record)
+            write_record(self.results / f"{row.label}.json", record)
             self.records[row.name, row.seed] = record
             print(f"{row.label}: test {100 * record['test']['accuracy']:.2f} %", flush=True)
         return 0, failed
@@ -91,22 +88,22 @@ class Queue:
         found = read_rows(self.results, self.workspace.config, self.workspace.digest())
         return {(record["arm"], record["seed"]): record for record in found}
 
-    def _take_others(self) -> None:
-        """Adds what another queue made."""
-        found = self._read()
-        self._check_tested(found)
-        self.records |= found
-
-    def _check_tested(self, records: Mapping[tuple[str, int], Record]) -> None:
-        """Refuses rows that were tested on other examples than those of the test split now.
+    def take_others(self) -> None:
+        """Adds what other queues made meanwhile.
 
         Raises:
-          UserError: names one.
+          UserError: rows do not belong together, or were tested on other examples than those of the
+            test split now.
         """
-        source = self.workspace.source
-        now = {"copies": source.copies, **identity_of(self.test)}
-        tested = {name: record["correct"] for name, record in _labelled(records).items()}
-        check_same_test({f"what --dataset={source.name} has now": now} | tested)
+        self.records = self._read()
+        if self.records:
+            source = self.workspace.source
+            now = {"copies": source.copies, **identity_of(self.test)}
+            tested = {name: record["correct"] for name, record in self._labelled().items()}
+            check_same_test({f"what --dataset={source.name} has now": now} | tested)
+
+    def _labelled(self) -> dict[str, Record]:
+        return {f"{name}-seed{seed}": record for (name, seed), record in self.records.items()}
 
     def _check_networks(self, row: Row) -> None:
         """Refuses, before it is trained, a row whose networks are others than those of its arm's
@@ -117,9 +114,10 @@ class Queue:
         """
         if any(name == row.name for name, _ in self.records):
             networks = build_networks(row, self.workspace)
-            told = describe(row, networks, self.workspace)
-            check_same_arm(_labelled(self.records) | {row.label: told})
+            told = describe_networks(row, networks, self.workspace)
+            del networks
             forget_networks()
+            check_same_arm(self._labelled() | {row.label: told})
 
     def _train(self, row: Row) -> int:
         """Trains what is not finished of the row's runs; returns the exit code of the last one.
@@ -137,10 +135,6 @@ class Queue:
             if code:
                 return code
         return 0
-
-
-def _labelled(records: Mapping[tuple[str, int], Record]) -> dict[str, Record]:
-    return {f"{name}-seed{seed}": record for (name, seed), record in records.items()}
 
 
 def check_finished(run: Run, workspace: Workspace) -> None:

@@ -84,7 +84,8 @@ class Record(TypedDict):
     """One row. Sums over its runs take each arm by itself: what it shares, it has paid for, too.
 
     `data` is a digest of all that files may change behind the flags, `possible` are the names of
-    all arms that there are with these flags; an older version noted neither down.
+    all arms that there are with these flags; an older version noted neither down. `device` is what
+    its runs were trained on, the rest of where it comes from is of its evaluation.
     """
 
     format: int
@@ -178,10 +179,17 @@ def read_record(path: pathlib.Path) -> Record:
         correct = unpack(record["correct"])
         if not len(correct) == record["examples"]["test"] > 0:
             raise ValueError("correct and examples.test say different things")
-        if len(correct) % record["correct"].get("copies", 1):
+        copies = record["correct"].get("copies", 1)
+        if copies < 1 or len(correct) % copies:
             raise ValueError("correct.copies does not divide correct.count")
+        if None in (record["validation"]["accuracy"], record["test"]["accuracy"]):
+            raise ValueError("it has no accuracy")
         if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
             raise ValueError("correct and test.accuracy say different things")
+        if ("backbone" in record) == (record["kind"] == "mixture"):
+            raise ValueError("a control has a backbone, a mixture has several")
+        if not set(record.get("possible", ())) <= set(ARMS):
+            raise ValueError("an arm of possible is none")
         _check_bins(record["calibration"], len(correct))
         if not all(stage["epochs"] > 0 for stage in record["stages"]):
             raise ValueError("a stage has no epochs")

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from moe.compare.arms import check_seeds
 from moe.compare.record import Record, read_record
 from moe.config.identity import identity_differences
 from moe.config.run import Config
@@ -34,6 +35,7 @@ def read_rows(
         named = {str(path): row for path, row in rows.items()}
         check_same_test({name: row["correct"] for name, row in named.items()})
         check_same_arm(named)
+        check_seeds(row["seed"] for row in rows.values())
     return list(rows.values())
 
 
@@ -77,8 +79,9 @@ def check_same_test(tested: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
       UserError: names two of them.
     """
+    told = {name: {"copies": 1, **found} for name, found in tested.items()}
     for key in ("count", "labels", "examples", "copies"):
-        noted = {name: found[key] for name, found in tested.items() if key in found}
+        noted = {name: found[key] for name, found in told.items() if key in found}
         first = next(iter(noted), "")
         for name, value in noted.items():
             if value != noted[first]:

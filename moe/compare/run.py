@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from collections.abc import Collection
 
-from moe.compare.arms import ARMS, in_order, in_parts
+from moe.compare.arms import ARMS, check_seeds, in_order, in_parts
 from moe.compare.plan import Setting, make_row
 from moe.compare.queue import Queue, forget_networks
 from moe.compare.record import Record
@@ -47,6 +47,7 @@ def compare(config: CompareConfig) -> int:
     first = run.train.seed
     wanted = in_order(_asked(config.arms, workspace), range(first, first + config.seeds))
     queue = Queue(workspace, workdir, results)
+    check_seeds(seed for _, seed in (*wanted, *queue.records))
     missing = [pair for pair in wanted if pair not in queue.records]
     if config.results:  # a mistyped one leaves no empty --workdir
         make_workdir(results, "results")
@@ -61,6 +62,7 @@ def compare(config: CompareConfig) -> int:
             folder = workdir.absolute() / "runs"
             setting = _setting(workspace, folder, {name for name, _ in missing})
             code, failed = queue.make([make_row(*pair, setting) for pair in missing])
+            queue.take_others()
         if queue.records:
             _show(list(queue.records.values()), workdir, wants_report)
     print(f"continue, or add --seeds: {continue_command(workdir)}")

@@ -52,8 +52,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     device = _most_common(row["device"] for row in records)
     return {
         **{key: first[key] for key in ("dataset", "groups", "budget", "examples")},
+        "possible": _possible(records),
         # An older version may have had other words for the same data, or none.
-        "possible": next((r["possible"] for r in records if "possible" in r), _possible(first)),
         "note": _most_common(row["note"] for row in records if row["note"]) or "",
         **machines(records),
         "timed_on": device,
@@ -69,9 +69,12 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _possible(row: Record) -> list[str]:
-    """The arms that there are with the flags of a row that does not say so itself."""
-    config = Config.from_dict(row["config"])
+def _possible(rows: Sequence[Record]) -> list[str]:
+    """The arms that there are with the flags of these rows, all that one of them notes."""
+    told = {name for row in rows for name in row.get("possible", ())}
+    if told:
+        return [name for name in ARMS if name in told]
+    config = Config.from_dict(rows[0]["config"])
     named = not (config.data.groups or "").startswith("none:")
     return possible_arms(in_parts(config.model, named), any_width=True)
 

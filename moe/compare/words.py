@@ -50,16 +50,21 @@ def verdict(summary: Summary) -> list[str]:
 
 def headline(summary: Summary) -> list[str]:
     """What a verdict comes to: the mixture that validation chooses, whether it is ahead of its
-    controls and of other mixtures, caveats.
+    controls and of other mixtures, which other mixtures differ, caveats.
 
     Args:
       summary: of a comparison.
     """
     if summary["chosen"] is None:
         return [_nothing(summary)]
-    others = [c for c in summary["mixtures"] if summary["chosen"] in (c["a"], c["b"])]
-    said = [_chosen(summary), *_whose_gain(summary), *_between_mixtures(others)]
-    return [*said, *_not_trained(summary), *_caveats(summary)]
+    told = [
+        c
+        for c in summary["mixtures"]
+        if summary["chosen"] in (c["a"], c["b"]) or c["outcome"] in ("ahead", "behind")
+    ]
+    said = [_chosen(summary), *_whose_gain(summary), *_between_mixtures(told)]
+    said += [*_not_trained(summary), *_caveats(summary)]
+    return [*said, *of_machines({"devices": summary["devices"]})]
 
 
 def _nothing(summary: Summary) -> str:
@@ -152,10 +157,14 @@ def _missing_controls(summary: Summary) -> list[str]:
 
 def _not_trained(summary: Summary) -> list[str]:
     """What nothing can be said of."""
-    missing = _missing_controls(summary)
+    missing, there = _missing_controls(summary), summary["arms"]
+    elsewhere = [name for name in missing if name in there]
     mixtures = [name for name in summary["possible"] if ARMS[name].kind == "mixture"]
-    missing += [name for name in mixtures if name not in summary["arms"]]
-    return [f"Not trained: {', '.join(missing)}."] if missing else []
+    absent = [name for name in (*missing, *mixtures) if name not in there]
+    said = [f"Not trained: {', '.join(absent)}."] if absent else []
+    if elsewhere:
+        said.append(f"At no seed of {summary['chosen']}: {', '.join(elsewhere)}.")
+    return said
 
 
 def _between_mixtures(found: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from moe.compare.ablations import ablation
+from moe.compare.ablations import WHOLE, ablation
 from moe.compare.present import HOW, Grid, grids
 from moe.compare.record import Record
 from moe.compare.rows import read_rows
@@ -55,19 +55,20 @@ def load_comparisons(folder: pathlib.Path) -> dict[str, Comparison]:
     for name, rows in _load_rows(folder / "compare").items():
         about = folder / "compare" / name / "about.txt"
         text = about.read_text(encoding="utf-8").strip() if about.exists() else ""
-        if rows:
-            found[name] = Comparison(text, rows, summarize(rows))
+        found[name] = Comparison(text, rows, summarize(rows))
     return found
 
 
 def load_ablations(folder: pathlib.Path) -> dict[str, dict[str, list[Record]]]:
-    """Rows by ablation and recipe."""
-    return {path.name: _load_rows(path) for path in sorted((folder / "ablations").glob("*/"))}
+    """Rows by ablation and recipe; of ablations whose whole recipe has a row."""
+    found = {path.name: _load_rows(path) for path in sorted((folder / "ablations").glob("*/"))}
+    return {name: recipes for name, recipes in found.items() if WHOLE in recipes}
 
 
 def _load_rows(folder: pathlib.Path) -> dict[str, list[Record]]:
-    """The rows in every folder of `folder`, by its name."""
-    return {path.name: read_rows(path) for path in sorted(folder.glob("*/"))}
+    """The rows in every folder of `folder` that has one, by its name."""
+    found = {path.name: read_rows(path) for path in sorted(folder.glob("*/"))}
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def comparisons_section(comparisons: Mapping[str, Comparison]) -> str:

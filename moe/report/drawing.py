@@ -96,10 +96,11 @@ def new_figure(height: float, title: str, about: str) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
+def png(figure: Figure, description: str = "") -> bytes:
+    """The figure as a PNG, with a description in its metadata."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=_DPI)
+    about = {"Description": description} if description else {}
+    figure.savefig(content, format="png", dpi=_DPI, metadata=about)
     return content.getvalue()
 
 

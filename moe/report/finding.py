@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,11 +25,12 @@ _HEADER = (
     "told apart",
 )
 _NOTE = (
-    "Run MACs: multiply-accumulates for an example; MACs spent: on training. An interval is of its "
-    "line alone; *told apart* is p < .05 after Holm's correction for all controls of a mixture, so "
-    "an interval may exclude 0 where it says no. With fewer than five seeds it is known only "
-    "roughly how far seeds differ; with one, an interval is over test examples only and nothing is "
-    "told apart. In the figure blue is ahead, red behind, grey not told apart."
+    "± is the standard deviation over seeds. Run MACs: multiply-accumulates for an example; MACs "
+    "spent: on training. An interval is of its line alone; *told apart* is p < .05 after Holm's "
+    "correction for all controls of a mixture, so an interval may exclude 0 where it says no. With "
+    "fewer than five seeds it is known only roughly how far seeds differ; with one, an interval is "
+    "over test examples only and nothing is told apart. In the figure blue is ahead, red behind, "
+    "grey not told apart."
 )
 
 
@@ -83,6 +86,15 @@ def compared(comparisons: Mapping[str, Comparison]) -> dict[str, Mapping[str, An
         for name, comparison in comparisons.items()
         for one in against_chosen(comparison.summary)
     }
+
+
+def digest(comparisons: Mapping[str, Comparison]) -> str:
+    """Of what the figure shows: it stands in the figure's file, so that an old one is noticed."""
+    shown = [
+        [label, one["outcome"], *(f"{one[key]:.6f}" for key in ("difference", "low", "high"))]
+        for label, one in compared(comparisons).items()
+    ]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
 
 
 def put_between(text: str, block: str) -> str:

@@ -8,24 +8,32 @@ from __future__ import annotations
 import pathlib
 import sys
 
+from moe.errors import UserError
 from moe.report.clock_section import clock_pictures
 from moe.report.comparisons import load_comparisons
 from moe.report.differences import differences
 from moe.report.drawing import png, style
-from moe.report.finding import compared, finding, put_between
+from moe.report.finding import compared, digest, finding, put_between
 from moe.report.results_page import whole_page
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Writes the pages beside the folder of results."""
+    """Writes the pages beside the folder of results.
+
+    Raises:
+      UserError: a row is damaged, or rows of a folder do not belong together.
+    """
     folder = _ROOT / "docs" / "results"
     comparisons = load_comparisons(folder)
-    folder.with_suffix(".md").write_text(whole_page(folder, comparisons), encoding="utf-8")
     readme = _ROOT / "README.md"
-    text = put_between(readme.read_text(encoding="utf-8"), finding(comparisons))
-    readme.write_text(text, encoding="utf-8")
+    texts = {
+        folder.with_suffix(".md"): whole_page(folder, comparisons),
+        readme: put_between(readme.read_text(encoding="utf-8"), finding(comparisons)),
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
     with style():
         picture = differences(
             "finding",
@@ -33,11 +41,14 @@ def main() -> int:
             "mixtures chosen by validation · test split",
             compared(comparisons),
         )
-        (_ROOT / "docs" / "finding.png").write_bytes(png(picture.figure))
+        (_ROOT / "docs" / "finding.png").write_bytes(png(picture.figure, digest(comparisons)))
         for name, drawn in clock_pictures(folder):
             (_ROOT / "docs" / "clock" / f"{name}.png").write_bytes(png(drawn.figure))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -73,6 +73,23 @@ def test_arms_have_networks_of_their_own(tmp_path):
     assert len(read_rows(tmp_path)) == 2
 
 
+def test_rows_whose_averages_would_share_networks_are_refused(tmp_path):
+    _write(tmp_path, [make_row("baseline", seed, 0.8) for seed in (1, 1001)])
+    with pytest.raises(UserError, match="--seed=1001: rows of this seed and of 1, a multiple of"):
+        read_rows(tmp_path)
+
+
+def test_an_image_that_is_there_once_is_not_the_same_as_one_that_is_there_twice(tmp_path):
+    rows = [make_row("baseline", seed, 0.8) for seed in range(2)]
+    rows[1]["correct"]["copies"] = 1
+    _write(tmp_path, rows)
+    assert len(read_rows(tmp_path)) == 2
+    rows[1]["correct"]["copies"] = 2
+    _write(tmp_path, rows)
+    with pytest.raises(UserError, match=r"seed1.json: was tested on other examples than .*seed0"):
+        read_rows(tmp_path)
+
+
 def test_a_budget_may_be_spelled_in_several_ways(tmp_path):
     rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
     for row, budget in zip(rows, ("epochs:3", "epochs:3.0", "epochs:3e0"), strict=True):

@@ -217,7 +217,7 @@ def test_a_row_that_another_queue_made_meanwhile_is_taken(
 
 
 def test_a_row_that_another_queue_tested_on_other_examples_is_not_taken(
-    undisturbed, tmp_path, monkeypatch, capsys
+    undisturbed, tmp_path, monkeypatch
 ):
     def leave(folder):
         other = json.loads((undisturbed / "results" / "separate-hard-seed0.json").read_text())
@@ -226,10 +226,9 @@ def test_a_row_that_another_queue_tested_on_other_examples_is_not_taken(
 
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
     _beside_another_queue(monkeypatch, leave)
-    assert compare(toy_comparison(tmp_path)) == 2
-    said = capsys.readouterr().err
-    assert "separate-hard-seed0: failed: " in said
-    assert "separate-hard-seed0.json: was tested on other examples than " in said
+    with pytest.raises(UserError, match=r"hard-seed0.json: was tested on other examples than "):
+        compare(toy_comparison(tmp_path))
+    assert not (tmp_path / "results" / "separate-soft-seed0.json").exists()
 
 
 def test_a_first_row_that_another_queue_tested_on_other_examples_is_no_company(
@@ -248,10 +247,55 @@ def test_a_first_row_that_another_queue_tested_on_other_examples_is_no_company(
 
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
     monkeypatch.setattr(moe.compare.queue, "read_rows", read_before_it_is_left)
-    assert compare(toy_comparison(tmp_path)) == 2
-    said = capsys.readouterr().err
-    assert "was tested on other examples than what --dataset=toy has now" in said
-    assert "baseline" not in json.loads((tmp_path / "compare.json").read_text())["arms"]
+    with pytest.raises(UserError, match="tested on other examples than what --dataset=toy has now"):
+        compare(toy_comparison(tmp_path))
+
+
+def test_a_row_of_another_queue_that_fits_none_here_stops_this_one(
+    undisturbed, tmp_path, monkeypatch
+):
+    """Made of other networks at a seed that this queue never comes to: it would be found too late,
+    when the folder cannot be read any more.
+    """
+
+    def leave(folder):
+        other = json.loads((undisturbed / "results" / "baseline-seed0.json").read_text())
+        other |= {"seed": 1, "params": {"total": 7, "active": 7}}
+        (folder / "baseline-seed1.json").write_text(json.dumps(other))
+
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    _beside_another_queue(monkeypatch, leave)
+    with pytest.raises(UserError, match=r"baseline-seed1.json: differs from .*baseline-seed0.json"):
+        compare(toy_comparison(tmp_path))
+    assert not (tmp_path / "results" / "separate-hard-seed0.json").exists()
+
+
+def test_rows_that_other_queues_made_meanwhile_stand_in_the_table(
+    undisturbed, tmp_path, monkeypatch, capsys
+):
+    def leave(folder):
+        other = json.loads((undisturbed / "results" / "baseline-seed0.json").read_text())
+        (folder / "baseline-seed5.json").write_text(json.dumps(other | {"seed": 5}))
+
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    _beside_another_queue(monkeypatch, leave)
+    assert compare(toy_comparison(tmp_path, arms=("baseline",))) == 0
+    assert json.loads((tmp_path / "compare.json").read_text())["arms"]["baseline"]["seeds"] == [
+        *(0, 5)
+    ]
+
+
+def test_a_row_is_of_the_device_that_its_runs_were_trained_on(undisturbed, tmp_path):
+    """Its times are: it may be evaluated elsewhere."""
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    for name, device in (("baseline", "B"), ("separate", "A")):
+        path = tmp_path / "runs" / f"{name}-seed0" / "results.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": device}))
+    assert compare(toy_comparison(tmp_path)) == 0
+    found = records(tmp_path / "results")
+    assert found["baseline-seed0"]["device"] == "B"
+    assert found["separate-hard-seed0"]["device"] == "A and B"
+    assert found["separate-hard-seed0"]["runs"]["separate-seed0"]["device"] == "A"
 
 
 def test_a_row_of_other_networks_behind_the_same_flags_is_not_trained(

@@ -12,6 +12,7 @@ from rows import make_row, make_rows
 from moe.compare.arms import (
     ARMS,
     MEMBER_STRIDE,
+    check_seeds,
     controls_of,
     in_order,
     mixture_pairs,
@@ -23,6 +24,7 @@ from moe.compare.record import unpack
 from moe.compare.report import write_files, write_report
 from moe.compare.summary import summarize
 from moe.config.tools import MOST_SEEDS
+from moe.errors import UserError
 from moe.evaluate.metrics import mcnemar
 from moe.files import write_json
 from moe.report.drawing import style
@@ -66,7 +68,10 @@ def test_a_seed_is_finished_before_the_next_but_for_the_dearest_arm():
 
 
 def test_no_two_rows_of_an_average_share_a_baseline():
-    assert MOST_SEEDS <= MEMBER_STRIDE
+    check_seeds([*range(MOST_SEEDS), MEMBER_STRIDE - 1])
+    for seed, other in ((7, 7 + MEMBER_STRIDE), (0, 3 * MEMBER_STRIDE)):
+        with pytest.raises(UserError, match=f"--seed={other}: rows of this seed and of {seed}, "):
+            check_seeds([other, seed, seed + 1])
 
 
 def test_means_are_over_seeds(summary, rows):
@@ -134,9 +139,11 @@ def test_the_order_of_rows_is_of_no_account():
     for number, row in enumerate(rows):
         row |= {"device": "AB"[number % 2], "precision": "CD"[number % 2], "note": str(number)}
         row["budget"] = f"epochs:3.{'0' * number}"
+        row["possible"] = [["joint-hard", "baseline"], ["wide-hard"]][number % 2]
     found = summarize(rows)
     assert summarize(rows[::-1]) == found
     assert (found["timed_on"], found["note"]) == ("A", "0")
+    assert found["possible"] == ["baseline", "joint-hard", "wide-hard"]
     assert (found["devices"], found["precisions"]) == (["A", "B"], ["C", "D"])
 
 

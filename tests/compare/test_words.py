@@ -108,6 +108,7 @@ def test_rows_of_several_machines_are_told():
     assert not any("several" in line for line in verdict(summarize(rows)))
     rows[0]["device"] = "GPU"
     assert "Rows are of several devices: CPU; GPU." in verdict(summarize(rows))
+    assert "Rows are of several devices: CPU; GPU." in headline(summarize(rows))
 
 
 def test_the_words_are_those_of_the_numbers():
@@ -176,12 +177,24 @@ def test_a_headline_says_all_sides():
     )
 
 
-def test_a_headline_compares_the_chosen_mixture_with_others():
-    rows = make_rows(3, {"joint-hard": 0.85, "separate-hard": 0.75, "separate-soft": 0.74})
-    told = [line for line in headline(summarize(rows)) if "ixtures that differ" in line]
-    assert len(told) == 1
-    assert "separate-hard and joint-hard (-" in told[0]
-    assert "separate-soft" not in told[0]
+def test_a_headline_tells_of_mixtures_what_concerns_the_choice_and_what_differs():
+    means = {"joint-hard": 0.86, "joint-soft": 0.85, "separate-hard": 0.75, "separate-soft": 0.75}
+    said = headline(summarize(make_rows(3, means | {"staged-soft": 0.85})))
+    (differ,) = (line for line in said if line.startswith("Mixtures that differ significantly"))
+    assert "separate-hard and joint-hard (-" in differ
+    assert "separate-soft and joint-soft (-" in differ
+    (apart,) = (line for line in said if line.startswith("Mixtures that are not told apart"))
+    assert "joint-hard and joint-soft (" in apart
+    assert "staged-soft" not in apart
+    assert "separate" not in apart
+
+
+def test_what_was_trained_at_other_seeds_is_not_called_untrained():
+    rows = [*make_rows(3, {"joint-hard": 0.8}), make_row("wide-hard", 5, 0.7)]
+    said = verdict(summarize(rows))
+    assert "At no seed of joint-hard: wide-hard." in said
+    (absent,) = (line for line in said if line.startswith("Not trained: "))
+    assert absent.startswith("Not trained: baseline, average-hard, wide-params, separate-hard")
 
 
 def test_one_seed_is_said_to_be_one():

@@ -7,7 +7,6 @@ import pytest
 from toy import draw, toy_config, toy_source
 
 import moe.workspace
-from moe.config.sections import DataConfig
 from moe.data import registry
 from moe.data.rotate import Turning, parse, rotate
 from moe.data.source import Examples
@@ -174,4 +173,3 @@ def test_what_is_no_square_image_cannot_be_turned():
     source = registry.open_source("rotate:digits", None)
     with pytest.raises(UserError, match=r"turns square images, not features of shape \[64\]\.$"):
         source.arrange(source.train(), np.random.default_rng(0))
-    assert DataConfig().data_seed == 0

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pathlib
 
 import pytest
+from PIL import Image
 from rows import make_row, make_rows
 
 from moe.compare.summary import summarize
 from moe.report.comparisons import Comparison, load_comparisons
-from moe.report.finding import BEGIN, END, compared, finding, put_between
+from moe.report.finding import BEGIN, END, compared, digest, finding, put_between
 
 ROOT = pathlib.Path(__file__).parents[2]
 TOY = {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75}
@@ -21,7 +22,8 @@ def test_the_readme_says_what_the_rows_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     comparisons = load_comparisons(ROOT / "docs" / "results")
     assert put_between(text, finding(comparisons)) == text
-    assert (ROOT / "docs" / "finding.png").is_file()
+    with Image.open(ROOT / "docs" / "finding.png") as picture:
+        assert picture.text["Description"] == digest(comparisons)
 
 
 def test_a_mixture_stands_beside_every_control():
@@ -39,6 +41,14 @@ def test_a_mixture_stands_beside_every_control():
         "toy: joint-hard - baseline",
         "toy: joint-hard - wide-hard",
     ]
+
+
+def test_an_old_figure_is_known_by_its_digest():
+    rows = make_rows(3, TOY)
+    shown = digest({"toy": _comparison(rows)})
+    assert digest({"toy": _comparison(rows, "Made up.")}) == shown
+    assert digest({"toys": _comparison(rows)}) != shown
+    assert digest({"toy": _comparison(make_rows(3, TOY | {"baseline": 0.71}))}) != shown
 
 
 def test_a_line_is_of_the_seeds_that_both_sides_have():

@@ -11,7 +11,7 @@ from moe.compare.summary import summarize
 from moe.compare.words import verdict
 from moe.report import results_page
 from moe.report.clock_section import clock_pictures
-from moe.report.comparisons import load_comparisons
+from moe.report.comparisons import load_ablations, load_comparisons
 from moe.report.runs_section import runs_section
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -201,6 +201,19 @@ def test_an_ablation_is_the_whole_recipe_against_its_parts(tmp_path):
     (line,) = (line for line in page.splitlines() if line.startswith("| whole | no-trick |"))
     assert line.endswith("| ahead |")
     assert "- 6 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
+
+
+def test_an_ablation_that_has_just_begun_is_left_out(tmp_path):
+    (row,) = make_rows(1, {"joint-soft": 0.8})
+    for name in ("begun", "later"):
+        (tmp_path / "ablations" / name / "whole").mkdir(parents=True)
+    write_record(tmp_path / "ablations" / "later" / "no-trick" / "joint-soft-seed0.json", row)
+    assert load_ablations(tmp_path) == {}
+    write_record(tmp_path / "ablations" / "begun" / "whole" / "joint-soft-seed0.json", row)
+    (tmp_path / "ablations" / "begun" / "no-trick").mkdir()
+    assert {name: set(found) for name, found in load_ablations(tmp_path).items()} == {
+        "begun": {"whole"}
+    }
 
 
 def test_what_went_wrong_is_told_by_seed():
