@@ -355,6 +355,15 @@ def test_a_trunk_without_a_baseline_leaves_the_joint_mixtures(tmp_path):
         compare(config)
 
 
+def test_seeds_whose_averages_would_share_networks_are_refused_before_training(
+    undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(moe.compare.queue, "train", lambda *_, **__: pytest.fail("trained"))
+    config = toy_comparison(tmp_path, results=str(undisturbed / "results"), seed=1000)
+    with pytest.raises(UserError, match=r"^--seed=1000: rows of this seed and of 0, a multiple of"):
+        compare(config)
+
+
 def test_rows_of_another_comparison_are_refused(undisturbed, tmp_path):
     config = toy_comparison(tmp_path, results=str(undisturbed / "results"), budget="epochs:4")
     with pytest.raises(UserError, match=r"row of another comparison: --budget=epochs:4 \(was ep"):
