@@ -11,12 +11,13 @@ from moe.compare.present import PLACES, grids, numbers, p_value, points, spread
 from moe.compare.summary import Summary, against_chosen, by_outcome
 from moe.evaluate.tables import format_table, percent
 
-_WHAT = {
-    "baseline": "the baseline by itself",
+CONTROLS = {
     "wide": "one network with as many run MACs",
     "wide-params": "one network with as many weights",
     "average": "a plain average of as many baselines as it runs networks",
+    "baseline": "the baseline by itself",
 }
+"""What a control is, by its name or else its kind; what concerns a mixture most comes first."""
 _NOTHING = "No mixture is finished at a seed that all mixtures have: nothing to choose yet."
 _NO_MIXTURE = "No mixture is among these rows: nothing to choose."
 _WIDTH = 100
@@ -49,22 +50,25 @@ def verdict(summary: Summary) -> list[str]:
 
 
 def headline(summary: Summary) -> list[str]:
-    """What a verdict comes to: the mixture that validation chooses, whether it is ahead of its
-    controls and of other mixtures, which other mixtures differ, caveats.
-
-    Args:
-      summary: of a comparison.
+    """The mixture that validation chooses, what was not trained, caveats; what the differences say
+    is left to others.
     """
     if summary["chosen"] is None:
         return [_nothing(summary)]
-    told = [
-        c
-        for c in summary["mixtures"]
-        if summary["chosen"] in (c["a"], c["b"]) or c["outcome"] in ("ahead", "behind")
-    ]
-    said = [_chosen(summary), *_whose_gain(summary), *_between_mixtures(told)]
-    said += [*_not_trained(summary), *_caveats(summary)]
+    said = [_chosen(summary), *_not_trained(summary), *_caveats(summary)]
     return [*said, *of_machines({"devices": summary["devices"]})]
+
+
+def what_is(control: str) -> str:
+    """What a control is, in a few words."""
+    return CONTROLS.get(control) or CONTROLS[ARMS[control].kind]
+
+
+def points_and_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
+    """The difference, and where they differ the second arm's run MACs by the first's."""
+    ratio = _cost_ratio(comparison, summary)
+    cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
+    return f"{points(comparison)}{cost}"
 
 
 def _nothing(summary: Summary) -> str:
@@ -96,8 +100,7 @@ def _chosen(summary: Summary) -> str:
 
 def _against_control(comparison: Mapping[str, Any]) -> str:
     control = comparison["b"]
-    what = _WHAT.get(control) or _WHAT[ARMS[control].kind]
-    return f"Against {control} ({what}): {_told(comparison)}"
+    return f"Against {control} ({what_is(control)}): {_told(comparison)}"
 
 
 def _told(comparison: Mapping[str, Any]) -> str:
@@ -118,7 +121,7 @@ def _whose_gain(summary: Summary) -> list[str]:
         return []
     sides = by_outcome(found)
     place = "; ".join(
-        f"{PLACES[what]} {', '.join(_with_cost(c, summary) for c in side)}"
+        f"{PLACES[what]} " + ", ".join(f"{c['b']} ({points_and_cost(c, summary)})" for c in side)
         for what, side in sides.items()
     )
     comes_to = ""
@@ -132,13 +135,6 @@ def _whose_gain(summary: Summary) -> list[str]:
     elif not _missing_controls(summary):
         comes_to = ": the gain is the mixture's own"
     return [f"{summary['chosen']} is {place}{comes_to}."]
-
-
-def _with_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
-    """The control, the difference, and the control's run MACs by those of the mixture."""
-    ratio = _cost_ratio(comparison, summary)
-    cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
-    return f"{comparison['b']} ({points(comparison)}{cost})"
 
 
 def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:

@@ -7,13 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from moe.compare.arms import ARMS
-from moe.compare.present import PLACES, points, spread
-from moe.compare.summary import Summary, against_chosen, by_outcome
+from moe.compare.present import points, spread
+from moe.compare.summary import Summary, against_chosen
 from moe.compare.words import headline
 from moe.evaluate.tables import count
 from moe.report.comparisons import Comparison
 from moe.report.markdown import replace_marked, table
+from moe.report.questions import questions
 
 BEGIN, END = "<!-- finding -->\n", "<!-- end of finding -->\n"
 _HEADER = (
@@ -24,6 +24,7 @@ _HEADER = (
     "points [95 %]",
     "told apart",
 )
+_COMPARISONS = "The comparisons:"
 _NOTE = (
     "± is the standard deviation over seeds. Run MACs: multiply-accumulates for an example; MACs "
     "spent: on training. An interval is of its line alone; *told apart* is p < .05 after Holm's "
@@ -35,10 +36,11 @@ _NOTE = (
 
 
 def finding(comparisons: Mapping[str, Comparison]) -> str:
-    """What they come to together, each one's headline, and its chosen mixture against its controls,
+    """What they answer together, each one's headline, and its chosen mixture against its controls,
     as Markdown.
     """
-    lines = [f"{_together(comparisons)}\n\n"]
+    lines = [f"- {line}\n" for line in questions(comparisons)]
+    lines.append(f"\n{_COMPARISONS}\n\n")
     for name, (about, _, summary) in comparisons.items():
         told = " ".join([about, *headline(summary)]).strip()
         lines.append(f"- **{name}** (`{summary['dataset']}`, {summary['budget']}): {told}\n")
@@ -55,28 +57,6 @@ def finding(comparisons: Mapping[str, Comparison]) -> str:
         for comparison in against_chosen(summary)
     ]
     return f"{''.join(lines)}\n{table(_HEADER, rows)}\n{_NOTE}\n"
-
-
-def _together(comparisons: Mapping[str, Comparison]) -> str:
-    """Where the chosen mixture stands against one network of its size, and against all controls."""
-    by_place: dict[str, list[str]] = {what: [] for what in PLACES}
-    ahead_of_all = []
-    for name, comparison in comparisons.items():
-        found = against_chosen(comparison.summary)
-        for one in found:
-            if ARMS[one["b"]].kind == "wide" and ARMS[one["b"]].routing:
-                by_place[one["outcome"]].append(name)
-        if list(by_outcome(found)) == ["ahead"]:
-            ahead_of_all.append(name)
-    places = "; ".join(
-        f"{PLACES[what]} it in {', '.join(names)}" for what, names in by_place.items() if names
-    )
-    return (
-        "Against one network with as many run MACs, the mixture, chosen by validation where "
-        "there are several, is "
-        f"{places or 'not compared'}. Ahead of every control beside it: "
-        f"in {', '.join(ahead_of_all) or 'none'} of {len(comparisons)}."
-    )
 
 
 def compared(comparisons: Mapping[str, Comparison]) -> dict[str, Mapping[str, Any]]:

@@ -75,30 +75,6 @@ def test_a_folder_without_a_row_is_no_comparison(tmp_path):
     assert load_comparisons(tmp_path) == {}
 
 
-def test_the_first_line_is_of_all_comparisons():
-    means = {"ahead": (0.8, 0.7), "apart": (0.75, 0.75), "behind": (0.7, 0.8)}
-    comparisons = {
-        name: _comparison(make_rows(3, {"joint-hard": mixture, "wide-hard": wide}))
-        for name, (mixture, wide) in means.items()
-    }
-    first, *_ = finding(comparisons).splitlines()
-    assert first.endswith(
-        "is ahead of it in ahead; not told apart from it in apart; behind it in behind. Ahead of "
-        "every control beside it: in ahead of 3."
-    )
-
-
-def test_a_control_of_another_size_does_not_stand_for_one_with_as_many_macs():
-    rows = make_rows(3, {"joint-hard": 0.8, "wide-params": 0.7})
-    first, *_ = finding({"weights": _comparison(rows)}).splitlines()
-    assert first.endswith("is not compared. Ahead of every control beside it: in weights of 1.")
-
-
-def test_a_mixture_without_a_control_is_not_ahead():
-    first, *_ = finding({"alone": _comparison(make_rows(3, {"joint-hard": 0.8}))}).splitlines()
-    assert first.endswith("is not compared. Ahead of every control beside it: in none of 1.")
-
-
 def test_what_stands_around_the_finding_stays():
     assert put_between(f"a\n{BEGIN}old{END}b\n", "new\n") == f"a\n{BEGIN}\nnew\n\n{END}b\n"
     with pytest.raises(ValueError, match="not found"):

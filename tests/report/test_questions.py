@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+from rows import make_row, make_rows
+
+from moe.compare.summary import summarize
+from moe.report.comparisons import Comparison
+from moe.report.questions import questions
+
+
+def _lines(**rows):
+    """What is said of comparisons with these rows, by question."""
+    comparisons = {name: Comparison("", made, summarize(made)) for name, made in rows.items()}
+    return dict(line.removeprefix("**").split("**: ") for line in questions(comparisons))
+
+
+def _of(seeds=3, **means):
+    return make_rows(seeds, {arm.replace("_", "-"): mean for arm, mean in means.items()})
+
+
+WIDE = "Mixture against one network with as many run MACs"
+
+
+def test_a_control_of_a_kind_is_looked_at_in_all_comparisons():
+    said = _lines(
+        good=_of(joint_hard=0.80, wide_hard=0.70),
+        even=_of(joint_soft=0.75, wide_soft=0.75),
+        bad=_of(joint_hard=0.70, wide_hard=0.80),
+        begun=_of(seeds=1, joint_hard=0.70, wide_hard=0.80),
+    )
+    good, even, bad, begun = said[WIDE].split("; ")
+    assert good.startswith("ahead in good (+")
+    assert even.startswith("not told apart in even (")
+    assert bad.startswith("behind in bad (-")
+    assert begun.startswith("compared at one seed only in begun (-")
+    assert said["Ahead of every control beside it"] == "in good of 4."
+
+
+def test_controls_of_other_kinds_are_told_apart():
+    said = _lines(
+        toy=_of(joint_hard=0.80, baseline=0.70, average_hard=0.90, wide_params=0.80),
+    )
+    assert WIDE not in said
+    average, weights, baseline = (
+        said[f"Mixture against {what}"]
+        for what in (
+            "a plain average of as many baselines as it runs networks",
+            "one network with as many weights",
+            "the baseline by itself",
+        )
+    )
+    assert average.startswith("behind in toy (-")
+    assert average.endswith("] with 0.96 times the run MACs).")
+    assert weights.startswith("not told apart in toy (")
+    assert baseline.startswith("ahead in toy (+")
+    assert said["Ahead of every control beside it"] == "in none of 1."
+
+
+def test_a_mixture_without_a_control_is_ahead_of_nothing():
+    said = _lines(alone=_of(joint_hard=0.80))
+    assert said["Ahead of every control beside it"] == "in none of 1."
+    assert said["Separate, staged or joint"] == said["Hard or soft"] == "not compared."
+
+
+@pytest.mark.parametrize("staged", [0.9, 0.7])
+def test_of_two_mixtures_that_differ_the_better_one_comes_first(staged):
+    said = _lines(toy=_of(joint_hard=0.8, staged_hard=staged), other=_of(joint_hard=0.8))
+    first, second = sorted(("joint-hard", "staged-hard"), reverse=staged > 0.8)
+    told = said["Separate, staged or joint"]
+    assert told.startswith(f"In toy {first} ahead of {second} (+")
+    low, high = told.split("[")[1].split("]")[0].split(", ")
+    assert 0 < float(low) < float(high)
+    assert "other" not in told
+    assert said["Hard or soft"] == "not compared."
+
+
+def test_routings_are_told_with_what_they_cost():
+    said = _lines(toy=_of(joint_hard=0.8, joint_soft=0.9, staged_hard=0.8, staged_soft=0.8))
+    soft, apart = said["Hard or soft"].split("; ")
+    assert soft.startswith("In toy joint-soft ahead of joint-hard (+")
+    assert soft.endswith("] with 0.67 times the run MACs)")
+    assert apart.startswith("not told apart staged-hard and staged-soft (")
+
+
+def test_mixtures_at_one_seed_are_not_called_even():
+    rows = [*_of(joint_hard=0.8), make_row("joint-soft", 0, 0.9)]
+    assert _lines(toy=rows)["Hard or soft"].startswith(
+        "In toy compared at one seed only joint-hard and joint-soft (-"
+    )
