@@ -41,45 +41,26 @@ def make_record(row: Row, workspace: Workspace, test: Split) -> Record:
     router = _router(row)
     on_validation = _answer(mixtures, workspace.validation, router)
     answers = _answer(mixtures, test, router)
-    label = test.examples.label
     trained = {run.folder: read_results(run.folder) for run in all_runs(row.runs)}
     own = trained[row.runs[-1].folder]
     facts = provenance()
-    record: dict[str, Any] = {
+    return {
         "format": FORMAT,
         **describe_networks(row, mixtures, workspace),
         "seed": row.seed,
-        "dataset": workspace.source.name,
-        "note": workspace.source.note,
+        **_data(workspace, test),
         "possible": arms_for(base.model, workspace.groups.named),
         "budget": base.train.budget,
-        "examples": {
-            "train": len(workspace.train),
-            "validation": len(workspace.validation),
-            "test": len(test),
-        },
         "validation": summary.summarize(on_validation, workspace.validation),
         "test": summary.summarize(answers, test),
-        "correct": {
-            "bits": pack(answers.answer == label),
-            "copies": workspace.source.copies,
-            **identity_of(test),
-        },
-        "calibration": metrics.calibration_bins(
-            np.exp(answers.log_probs.astype(np.float64)), label
-        ),
+        **_each_answer(answers, test, workspace.source.copies),
+        "routing_metrics": _routing(answers, test) if router else {},
         **_training(trained),
         "parts": own["parts"],
-        "routing_metrics": {},
         "precision": own["precision"],
         "config": portable(base),
-        "data": workspace.digest(),
         **{key: facts[key] for key in ("command", "versions", "revision")},
     }
-    if router:
-        gate = np.exp(answers.gate_log_probs)
-        record["routing_metrics"] = metrics.routing_metrics(gate, answers.expert, label, test.group)
-    return record
 
 
 def describe_networks(
@@ -111,6 +92,37 @@ def identity_of(test: Split) -> dict[str, int | str]:
         "labels": hashlib.sha256(label.astype("<i4").tobytes()).hexdigest()[:16],
         "examples": test.examples.digest()[:16],
     }
+
+
+def _data(workspace: Workspace, test: Split) -> dict[str, Any]:
+    """What was learned from, and what was asked."""
+    return {
+        "dataset": workspace.source.name,
+        "note": workspace.source.note,
+        "data": workspace.digest(),
+        "examples": {
+            "train": len(workspace.train),
+            "validation": len(workspace.validation),
+            "test": len(test),
+        },
+    }
+
+
+def _each_answer(answers: Answers, test: Split, copies: int) -> dict[str, Any]:
+    """Which test examples were answered right, and how sure the answers were."""
+    label = test.examples.label
+    bits = pack(answers.answer == label)
+    probabilities = np.exp(answers.log_probs.astype(np.float64))
+    return {
+        "correct": {"bits": bits, "copies": copies, **identity_of(test)},
+        "calibration": metrics.calibration_bins(probabilities, label),
+    }
+
+
+def _routing(answers: Answers, test: Split) -> dict[str, Any]:
+    gate = np.exp(answers.gate_log_probs)
+    label = test.examples.label
+    return metrics.routing_metrics(gate, answers.expert, label, test.group)
 
 
 def _training(trained: Mapping[pathlib.Path, Mapping[str, Any]]) -> dict[str, Any]:
