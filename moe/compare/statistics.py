@@ -37,10 +37,12 @@ def bootstrap_difference(
     independently of them what other seeds would have given: the mean of S differences is off by
     `t s / sqrt(S)`, `s` being their deviation and `t` drawn from Student's distribution with S - 1
     degrees of freedom. Drawing from two or three seeds themselves would give intervals that are
-    much too narrow (Hesterberg 2015, 1411.5279). Of the `t`, one comes from every slice of the
-    distribution: drawn freely, those far out, which few seeds have many of, would move the bounds
-    by tenths of a point; so they still move by some hundredths. A single seed says nothing of other
-    seeds: then the interval is over examples only.
+    much too narrow (Hesterberg 2015, 1411.5279). That an example is answered otherwise at another
+    seed adds to `s` already, so what it adds to the sample of examples is taken off there, see
+    `_share_of_examples`. Of the `t`, one comes from every slice of the distribution: drawn freely,
+    those far out, which few seeds have many of, would move the bounds by tenths of a point; so they
+    still move by some hundredths. A single seed says nothing of other seeds: then the interval is
+    over examples only.
 
     Args:
       correct_a, correct_b: `<bool>[S, N]`, which examples each seed has right.
@@ -51,14 +53,15 @@ def bootstrap_difference(
     seeds, examples = correct_a.shape
     differences = correct_a.astype(np.int64) - correct_b
     by_seed = differences.mean(axis=1)
-    by_example = differences.reshape(seeds * copies, -1).sum(axis=0)
+    together = differences.reshape(seeds, copies, -1).sum(axis=1)
     # Examples of the same sum are the same to a sample: it draws how many of each kind.
-    kinds, count = np.unique(by_example, return_counts=True)
+    kinds, count = np.unique(together.sum(axis=0), return_counts=True)
     # The old generator: its numbers are promised to be the same in every version of NumPy.
     random = np.random.RandomState(0)
     drawn = random.multinomial(count.sum(), count / count.sum(), samples)
     sample = drawn @ kinds / (seeds * examples)
     if seeds > 1:
+        sample = by_seed.mean() + _share_of_examples(together) * (sample - by_seed.mean())
         error = by_seed.std(ddof=1) / math.sqrt(seeds)
         slices = (random.permutation(samples) + 0.5) / samples
         sample += error * scipy.stats.t.ppf(slices, seeds - 1)
@@ -67,6 +70,26 @@ def bootstrap_difference(
     beyond = min((sample <= 1e-12).sum(), (sample >= -1e-12).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (1 + samples))
     return Difference(float(by_seed.mean()), float(low), float(high), p_value)
+
+
+def _share_of_examples(differences: np.ndarray) -> float:
+    """Of the deviation that resampled examples give a mean over seeds, the share that is the
+    examples' own: what they have in common at all seeds.
+
+    The rest is the interaction of two crossed random effects (Searle, Casella & McCulloch 1992,
+    *Variance Components*): mean squares of the examples are `V + I`, of the residuals `I`.
+
+    Args:
+      differences: `<int64>[S, N]`, of at least two seeds.
+    """
+    seeds, examples = differences.shape
+    of_examples = differences.mean(axis=0)
+    of_seeds = differences.mean(axis=1, keepdims=True)
+    residual = differences - of_examples - of_seeds + differences.mean()
+    freedom = max(1, examples - 1)
+    interaction = np.square(residual).sum() / ((seeds - 1) * freedom)
+    both = seeds * np.square(of_examples - of_examples.mean()).sum() / freedom
+    return math.sqrt(max(0.0, 1 - interaction / both)) if both else 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
