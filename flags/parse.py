@@ -60,6 +60,8 @@ def parse_train(argv: Sequence[str]) -> Config | CompareConfig | BenchmarkConfig
         _warn_ignored(given & {"epochs", "steps"} & typed, "--budget says how long, in place of")
     if config.mode == "compare":
         _warn_ignored(given & _ARMS_DECIDE & typed, "the arms of --mode=compare have their own")
+        if "arms" in given and not values["arms"].value:  # as from a shell variable that is not set
+            raise UserError("--arms=: names no arm; leave it out to compare all of them.")
         return _fill(CompareConfig, values, run=config)
     _warn_ignored(given & of_compare, "only --mode=compare has")
     if config.mode == "gate":

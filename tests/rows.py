@@ -23,6 +23,8 @@ MEANS = {
     "wide-soft": 0.82,
     "staged-hard": 0.82,
     "staged-soft": 0.82,
+    "tuned-hard": 0.81,
+    "tuned-soft": 0.81,
     "average-hard": 0.81,
     "average-soft": 0.81,
     "wide-params": 0.82,

@@ -123,6 +123,7 @@ def test_there_are_presets():
         (["--gate_temperature=1e-40"], r"--gate_temperature=1e-40: must be from 1e-06 to 1e\+06"),
         (["--gate_temperature=1e40"], r"--gate_temperature=1e\+40: must be from"),
         (["--gate_temperature=nan"], r"--gate_temperature=nan: must be from"),
+        (["--mode=compare", "--arms="], "--arms=: names no arm; leave it out to compare all"),
         (["--mode=compare", "--steps=9"], r"--steps=9: arms .* last as long as --budget says; use"),
     ],
 )

@@ -36,7 +36,10 @@ FLOORS = [
         *("moe.evaluate.gate", "moe.evaluate.inputs", "moe.evaluate.metrics"),
         "moe.evaluate.tables",
     ],
-    ["moe.compare.arms", "moe.compare.record", "moe.compare.statistics", "moe.compare.summary"],
+    [
+        *("moe.compare.arms", "moe.compare.reading", "moe.compare.record"),
+        *("moe.compare.statistics", "moe.compare.summary"),
+    ],
     ["moe.compare.rows"],
     ["moe.compare.present"],
     ["moe.compare.words"],

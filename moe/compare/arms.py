@@ -16,7 +16,8 @@ class Arm(NamedTuple):
     Attributes:
       kind: `mixture`; `baseline`, the small network by itself; `wide`, one network as large as the
         mixture; `average`, of several baselines.
-      mode: how it is trained.
+      mode: how it is trained; a wide network in mode `staged` has a last stretch at the rate of
+        that mode's joint stage, as long as that one.
       routing: of a mixture; of a control the routing whose cost it has; `""`: none.
     """
 
@@ -35,6 +36,8 @@ ARMS: Mapping[str, Arm] = {
     "wide-soft": Arm("wide", "baseline", "soft"),
     "staged-hard": Arm("mixture", "staged", "hard"),
     "staged-soft": Arm("mixture", "staged", "soft"),
+    "tuned-hard": Arm("wide", "staged", "hard"),
+    "tuned-soft": Arm("wide", "staged", "soft"),
     "average-hard": Arm("average", "baseline", "hard"),
     "average-soft": Arm("average", "baseline", "soft"),
     "wide-params": Arm("wide", "baseline"),
@@ -78,12 +81,14 @@ def possible_arms(by_parts: bool, any_width: bool) -> list[str]:
 
 def controls_of(mixture: str) -> list[str]:
     """The arms that keep the mixture called so honest: the baseline, one network with as many run
-    MACs, one with as many weights, and as many baselines as it runs networks.
+    MACs, one with as many weights, and as many baselines as it runs networks; of a mixture that is
+    tuned at the end one that is tuned as well.
     """
-    routing = ARMS[mixture].routing
-    kinds = ("baseline", "wide", "average")
+    _, mode, routing = ARMS[mixture]
     return [
-        name for name, arm in ARMS.items() if arm.kind in kinds and arm.routing in ("", routing)
+        name
+        for name, arm in ARMS.items()
+        if arm.kind != "mixture" and arm.routing in ("", routing) and arm.mode in ("baseline", mode)
     ]
 
 

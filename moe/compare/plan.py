@@ -16,6 +16,7 @@ from moe.compare.arms import ARMS, MEMBER_STRIDE, Arm
 from moe.config.run import Config
 from moe.config.specs import read_budget
 from moe.train.budget import TUNING_SHARE
+from moe.train.stages import TUNING_RATE
 
 
 class Run(NamedTuple):
@@ -81,7 +82,8 @@ def make_row(name: str, seed: int, setting: Setting) -> Row:
     if arm.kind == "mixture":
         runs = (plan.mixture(arm),)
     elif arm.kind == "wide":
-        runs = (plan.network(name, setting.wide[name], {"trunk": 0}),)
+        train = plan.tuned if arm.mode == "staged" else plan.network
+        runs = (train(name, setting.wide[name], {"trunk": 0}),)
     elif arm.kind == "average":
         count = setting.members[name]
         runs = tuple(
@@ -121,11 +123,36 @@ class _Plan(NamedTuple):
         return self.network(f"{name}-member", network, {}, budget=f"{unit}:{amount / count!r}")
 
     def network(
-        self, name: str, backbone: str, model: Mapping[str, object], **training: object
+        self,
+        name: str,
+        backbone: str,
+        model: Mapping[str, object],
+        after: Run | None = None,
+        **training: object,
     ) -> Run:
         """One network by itself, with these flags of the model and of the training."""
         alone = {"baseline": True, "baseline_backbone": backbone, "routing": "soft"}
-        return self._run(name, "baseline", alone | {"balance_bias": 0.0} | model, **training)
+        return self._run(name, "baseline", alone | {"balance_bias": 0.0} | model, after, **training)
+
+    def tuned(self, name: str, backbone: str, model: Mapping[str, object]) -> Run:
+        """The same in two runs: the second is to the first what the joint stage of `staged` is to
+        the stages before it.
+        """
+        train = self.setting.base.train
+        unit, amount = read_budget(train.budget)
+        rates = ["learning_rate", *(["muon_rate"] if train.optimizer == "muon" else [])]
+        first = self.network(
+            f"{name}-first", backbone, model, budget=f"{unit}:{amount * (1 - TUNING_SHARE)!r}"
+        )
+        return self.network(
+            name,
+            backbone,
+            model,
+            after=first,
+            init_from=(f"{first.folder}:baseline",),
+            budget=f"{unit}:{amount * TUNING_SHARE!r}",
+            **{name: TUNING_RATE * getattr(train, name) for name in rates},
+        )
 
     def mixture(self, arm: Arm) -> Run:
         if arm.mode == "separate":

@@ -12,11 +12,8 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from moe.compare.arms import ARMS
 from moe.config.run import Config
-from moe.errors import UserError
-from moe.evaluate.metrics import ECE_BINS
-from moe.files import read_json, write_json
+from moe.files import write_json
 from moe.run_files import Parts, Scores, Size
 from moe.typed import check
 
@@ -80,6 +77,15 @@ class StageTold(TypedDict):
     macs: float
 
 
+class RunTold(TypedDict):
+    """One of a row's runs; an older version did not note its device down."""
+
+    macs_spent: float
+    train_seconds: float
+    device: NotRequired[str]
+    revision: str | None
+
+
 class Record(TypedDict):
     """One row. Sums over its runs take each arm by itself: what it shares, it has paid for, too.
 
@@ -109,7 +115,7 @@ class Record(TypedDict):
     macs_per_example: Size
     macs_spent: float
     train_seconds: float
-    runs: dict[str, dict]
+    runs: dict[str, RunTold]
     stages: list[StageTold]
     parts: Parts
     routing_metrics: dict[str, float | list]
@@ -155,58 +161,3 @@ def write_record(path: pathlib.Path, record: Record) -> None:
     """
     check(record, Record, path.stem)
     write_json(path, record, indent=None)
-
-
-def read_record(path: pathlib.Path) -> Record:
-    """A row that is already there.
-
-    Raises:
-      UserError: it is damaged, or another version wrote it.
-    """
-    record = read_json(path)
-    if not isinstance(record, dict) or not {"format", "arm"} & set(record):
-        raise UserError(
-            f"{path}: is no row of a comparison; --results needs a folder for rows alone."
-        )
-    try:
-        check(record, Record, path.stem)
-        if record["format"] != FORMAT:
-            raise ValueError(f"format is {record['format']}")
-        if path.stem != f"{record['arm']}-seed{record['seed']}":
-            raise ValueError(f"it holds {record['arm']}, seed {record['seed']}")
-        if ARMS.get(record["arm"]) != (record["kind"], record["mode"], record["routing"]):
-            raise ValueError(f"there is no such arm as {record['arm']} is here")
-        correct = unpack(record["correct"])
-        if not len(correct) == record["examples"]["test"] > 0:
-            raise ValueError("correct and examples.test say different things")
-        copies = record["correct"].get("copies", 1)
-        if copies < 1 or len(correct) % copies:
-            raise ValueError("correct.copies does not divide correct.count")
-        if None in (record["validation"]["accuracy"], record["test"]["accuracy"]):
-            raise ValueError("it has no accuracy")
-        if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
-            raise ValueError("correct and test.accuracy say different things")
-        if ("backbone" in record) == (record["kind"] == "mixture"):
-            raise ValueError("a control has a backbone, a mixture has several")
-        if not set(record.get("possible", ())) <= set(ARMS):
-            raise ValueError("an arm of possible is none")
-        _check_bins(record["calibration"], len(correct))
-        if not all(stage["epochs"] > 0 for stage in record["stages"]):
-            raise ValueError("a stage has no epochs")
-    except ValueError as error:
-        raise UserError(
-            f"{path}: is damaged, or another version wrote it ({error}); without the file the row "
-            "is made again."
-        ) from error
-    return record
-
-
-def _check_bins(bins: Calibration, count: int) -> None:
-    """Raises ValueError where bins are not those of so many examples."""
-    if {len(bins[key]) for key in Calibration.__annotations__} != {ECE_BINS}:
-        raise ValueError(f"calibration does not have {ECE_BINS} bins")
-    if sum(bins["count"]) != count:
-        raise ValueError(f"calibration is not of {count} examples")
-    for key in ("accuracy", "confidence"):
-        if [value is None for value in bins[key]] != [n == 0 for n in bins["count"]]:
-            raise ValueError(f"calibration.{key} does not fit its count")

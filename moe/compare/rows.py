@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from moe.compare.arms import check_seeds
-from moe.compare.record import Record, read_record
+from moe.compare.reading import read_record
+from moe.compare.record import Record
 from moe.config.identity import identity_differences
 from moe.config.run import Config
 from moe.errors import UserError

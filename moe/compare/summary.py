@@ -1,4 +1,4 @@
-"""All rows of a comparison together: means, differences, and what they say in words."""
+"""All rows of a comparison together: means, differences, and the choice of validation."""
 
 from __future__ import annotations
 
@@ -185,15 +185,16 @@ def _blends_plainly(rows: Sequence[Record]) -> bool:
 
 def _still_improving(records: Sequence[Record]) -> bool:
     """Whether most networks were best on validation at the end of their training, or close to it,
-    although their rate was constant: a schedule that ends there would have it so.
+    although their rate was constant: a schedule that ends there would have it so, and so would the
+    lower rate of the last stage of `staged`.
     """
-    reached = [
-        stage["best_epoch"] / stage["epochs"]
+    constant = [
+        stage
         for row in records
         if Config.from_dict(row["config"]).train.schedule == "constant"
-        for stage in row["stages"]
-        if stage["name"] != "blend"
+        for stage in row["stages"][: -1 if row["mode"] == "staged" else None]
     ]
+    reached = [s["best_epoch"] / s["epochs"] for s in constant if s["name"] != "blend"]
     return bool(reached) and statistics.median(reached) > _NEAR_THE_END
 
 

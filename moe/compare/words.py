@@ -13,11 +13,12 @@ from moe.evaluate.tables import format_table, percent
 
 CONTROLS = {
     "wide": "one network with as many run MACs",
+    "tuned": "such a network, tuned at the end as staged mixtures are",
     "wide-params": "one network with as many weights",
     "average": "a plain average of as many baselines as it runs networks",
     "baseline": "the baseline by itself",
 }
-"""What a control is, by its name or else its kind; what concerns a mixture most comes first."""
+"""What a control is, by its name or the first word of it; what concerns most comes first."""
 _NOTHING = "No mixture is finished at a seed that all mixtures have: nothing to choose yet."
 _NO_MIXTURE = "No mixture is among these rows: nothing to choose."
 _WIDTH = 100
@@ -45,23 +46,23 @@ def verdict(summary: Summary) -> list[str]:
     said += _not_trained(summary)
     said += _caveats(summary)
     said += of_seeds([*summary["controls"], *summary["mixtures"]])
-    said += of_machines({key: summary[key] for key in ("precisions", "devices")})
+    said += _several_machines(summary)
     return [*said, summary["note"]] if summary["note"] else said
 
 
 def headline(summary: Summary) -> list[str]:
-    """The mixture that validation chooses, what was not trained, caveats; what the differences say
-    is left to others.
+    """The mixture that validation chooses, its parts, what was not trained, caveats; what the
+    differences say is left to others.
     """
     if summary["chosen"] is None:
         return [_nothing(summary)]
-    said = [_chosen(summary), *_not_trained(summary), *_caveats(summary)]
-    return [*said, *of_machines({"devices": summary["devices"]})]
+    said = [_chosen(summary), *_parts(summary), *_not_trained(summary), *_caveats(summary)]
+    return [*said, *_several_machines(summary)]
 
 
 def what_is(control: str) -> str:
     """What a control is, in a few words."""
-    return CONTROLS.get(control) or CONTROLS[ARMS[control].kind]
+    return CONTROLS.get(control) or CONTROLS[control.partition("-")[0]]
 
 
 def points_and_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
@@ -69,6 +70,10 @@ def points_and_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
     ratio = _cost_ratio(comparison, summary)
     cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
     return f"{points(comparison)}{cost}"
+
+
+def _several_machines(summary: Summary) -> list[str]:
+    return of_machines({key: summary[key] for key in ("precisions", "devices")})
 
 
 def _nothing(summary: Summary) -> str:
@@ -96,6 +101,17 @@ def _chosen(summary: Summary) -> str:
     if by["left_out"]:
         said += f" Left out of the choice, with too few seeds yet: {', '.join(by['left_out'])}."
     return said
+
+
+def _parts(summary: Summary) -> list[str]:
+    """How good the networks of the chosen mixture are by themselves."""
+    parts = summary["arms"][summary["chosen"]]["parts"]
+    told = [
+        f"{name} {percent(accuracy['mean'])}"
+        for name, accuracy in parts.items()
+        if accuracy is not None
+    ]
+    return [f"Its networks by themselves: {', '.join(told)} %."] if told else []
 
 
 def _against_control(comparison: Mapping[str, Any]) -> str:
@@ -186,6 +202,12 @@ def _caveats(summary: Summary) -> list[str]:
         said.append(
             f"The blend of {', '.join(plain)} was best at its even start: its answer is a plain "
             "average of baseline and expert, the combiners learned nothing of use."
+        )
+    tuned = [name for name, arm in summary["arms"].items() if arm["mode"] == "staged"]
+    if tuned and set(tuned) != set(summary["arms"]):
+        said.append(
+            f"At the end {', '.join(tuned)} learned at a fraction of the rate, the others did not: "
+            "a difference between the two kinds may be the rate's."
         )
     if summary["still_improving"]:
         said.append(

@@ -50,9 +50,10 @@ class Comparison(NamedTuple):
 
 
 def load_comparisons(folder: pathlib.Path) -> dict[str, Comparison]:
-    """All that have a row, by name."""
+    """All that have a row, by name; first those with most rows."""
     found = {}
-    for name, rows in _load_rows(folder / "compare").items():
+    loaded = _load_rows(folder / "compare")
+    for name, rows in sorted(loaded.items(), key=lambda item: -len(item[1])):
         about = folder / "compare" / name / "about.txt"
         text = about.read_text(encoding="utf-8").strip() if about.exists() else ""
         found[name] = Comparison(text, rows, summarize(rows))
@@ -120,5 +121,5 @@ def _origins_of(rows: Sequence[Record]) -> str:
 
 def _trained_before(row: Record) -> str:
     """The revisions of its runs that are not that of the row: of such as were there already."""
-    revisions = {run["revision"] for run in row["runs"].values()} - {row["revision"]}
+    revisions = {str(run["revision"]) for run in row["runs"].values()} - {str(row["revision"])}
     return f", trained at {', '.join(sorted(revisions))}" if revisions else ""

@@ -272,9 +272,14 @@ class StageRun:
         return self._epoch_step() == 0 or self._is_spent()
 
     def _is_spent(self) -> bool:
-        """Whether all steps or seconds are used up."""
+        """Whether all steps or seconds are used up.
+
+        How much of the first loop was compilation, which is not paid for, the second one tells.
+        """
         progress, seconds = self._progress, self._stage.seconds
-        return progress.step >= self._steps or (seconds is not None and progress.seconds >= seconds)
+        if seconds is None or self._warm_up_seconds:
+            return progress.step >= self._steps
+        return progress.step >= self._steps or progress.seconds >= seconds
 
     def _is_over(self) -> bool:
         progress, patience = self._progress, self._context.config.train.patience

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rows import EXAMPLES, make_bins, make_row
 
-from moe.compare.record import pack, read_record, unpack, write_record
+from moe.compare.reading import read_record
+from moe.compare.record import pack, unpack, write_record
 from moe.errors import UserError
 from moe.evaluate.metrics import ECE_BINS
 
@@ -42,12 +43,20 @@ def test_a_row_comes_back(tmp_path):
         {"calibration": make_bins(EXAMPLES) | {"accuracy": [0.5] * ECE_BINS}},
         {"calibration": make_bins(EXAMPLES) | {"confidence": [None] * ECE_BINS}},
         {"routing_metrics": {"load_cv": "high"}},
+        {"routing_metrics": {"load_cv": []}},
+        {"stages": []},
         {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"epochs": 0.0}]},
+        {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"best_epoch": -1}]},
+        {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"best_epoch": 4}]},
+        {"runs": {"joint-hard-seed1": {"macs_spent": 1e12, "train_seconds": 60.0}}},
+        {"macs_spent": -1},
+        {"train_seconds": -1.0},
         {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": 3}},
         {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": 0}},
         {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": -1}},
         {"test": {"accuracy": None, "nll": 0.5, "ece": 0.1}},
         {"validation": {"accuracy": None, "nll": 0.5, "ece": 0.1}},
+        {"validation": {"accuracy": 7.0, "nll": 0.5, "ece": 0.1}},
         {"backbone": "mlp-16"},
         {"possible": ["baseline", "dense"]},
         {"seed": "one"},
@@ -64,6 +73,14 @@ def test_a_damaged_row_is_refused(tmp_path, damage):
     path = tmp_path / "joint-hard-seed1.json"
     path.write_text(json.dumps(make_row("joint-hard", 1, 0.8) | damage))
     with pytest.raises(UserError, match=r"seed1.json: is damaged, or another .*made again"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("content", ["", '{"format": 1, "arm": "joint-'])
+def test_a_row_that_was_cut_off_is_told_with_the_way_out(tmp_path, content):
+    path = tmp_path / "joint-hard-seed1.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"is damaged, no JSON .* Without the file the row is made"):
         read_record(path)
 
 

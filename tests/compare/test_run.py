@@ -433,10 +433,22 @@ def test_every_arm_under_a_budget_of_epochs(tmp_path):
     members = [set(found[f"average-soft-seed{seed}"]["runs"]) for seed in (0, 1)]
     assert len(members[0] | members[1]) == 2 * found["average-soft-seed0"]["networks"] == 8
     assert set(found["average-hard-seed0"]["runs"]) < members[0]
-    for row in ("wide-hard", "wide-soft"):
-        mixture = found[row.replace("wide", "joint") + "-seed0"]["macs_per_example"]["active"]
-        control = found[f"{row}-seed0"]["macs_per_example"]["active"]
-        assert control == pytest.approx(mixture, rel=0.02)
+    for routing in ("hard", "soft"):
+        mixture, wide, tuned = (
+            found[f"{name}-{routing}-seed0"]["macs_per_example"]["active"]
+            for name in ("joint", "wide", "tuned")
+        )
+        assert wide == pytest.approx(mixture, rel=0.02)
+        assert tuned == wide
+    tuned = found["tuned-hard-seed0"]
+    assert set(tuned["runs"]) == {"tuned-hard-first-seed0", "tuned-hard-seed0"}
+    assert [stage["epochs"] for stage in tuned["stages"]] == [2.0, 1.0]
+    assert tuned["macs_spent"] == found["wide-hard-seed0"]["macs_spent"]
+    first, last = (
+        json.loads((tmp_path / "runs" / name / "config.json").read_text())["config"]["train"]
+        for name in tuned["runs"]
+    )
+    assert last["learning_rate"] == pytest.approx(0.1 * first["learning_rate"])
     # Another day: rows of another seed, and nothing else.
     later = toy_comparison(tmp_path, arms=("baseline",), seed=2)
     assert compare(later) == 0

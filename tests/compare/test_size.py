@@ -24,9 +24,12 @@ def mixture():
 
 
 def test_targets_are_what_runs_and_what_there_is(mixture):
+    hard, soft = (cost.active_cost(mixture, running).macs for running in (1, 2))
     expected = {
-        "wide-hard": cost.active_cost(mixture, 1).macs,
-        "wide-soft": cost.active_cost(mixture, 2).macs,
+        "wide-hard": hard,
+        "wide-soft": soft,
+        "tuned-hard": hard,
+        "tuned-soft": soft,
         "wide-params": sum(found.parameters for found in cost.part_costs(mixture).values()),
     }
     assert targets(mixture) == expected

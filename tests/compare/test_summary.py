@@ -42,7 +42,9 @@ def summary(rows):
 
 def test_every_control_has_what_the_mixture_has():
     assert controls_of("joint-hard") == ["baseline", "wide-hard", "average-hard", "wide-params"]
-    assert controls_of("staged-soft") == ["baseline", "wide-soft", "average-soft", "wide-params"]
+    assert controls_of("staged-soft") == [
+        *("baseline", "wide-soft", "tuned-soft", "average-soft", "wide-params")
+    ]
 
 
 def test_mixtures_are_compared_where_one_thing_differs():
@@ -62,9 +64,10 @@ def test_a_seed_is_finished_before_the_next_but_for_the_dearest_arm():
     assert possible_arms(by_parts=True, any_width=True) == list(ARMS)
     whole = possible_arms(by_parts=False, any_width=True)
     by_parts = {"separate-hard", "separate-soft", "staged-hard", "staged-soft"}
-    assert {*ARMS} - {*whole} == by_parts
+    tuned = {"tuned-hard", "tuned-soft"}
+    assert {*ARMS} - {*whole} == by_parts | tuned
     one_width = possible_arms(by_parts=True, any_width=False)
-    assert {*ARMS} - {*one_width} == {"wide-hard", "wide-soft", "wide-params"}
+    assert {*ARMS} - {*one_width} == {"wide-hard", "wide-soft", "wide-params"} | tuned
 
 
 def test_no_two_rows_of_an_average_share_a_baseline():
@@ -194,6 +197,18 @@ def test_networks_that_were_still_improving_are_told(best, schedule, told):
         stage |= {"best_epoch": epoch, "epochs": 10.0}
         row["stages"] += [stage | {"name": "blend", "best_epoch": 0 if told else 10}] * 3
     assert summarize(rows)["still_improving"] is told
+
+
+def test_a_last_stage_at_a_lower_rate_does_not_tell_of_longer_training():
+    rows = make_rows(2, {"staged-hard": 0.8, "tuned-hard": 0.8})
+    for row in rows:
+        (stage,) = row["stages"]
+        parts = stage | {"best_epoch": 5, "epochs": 10.0}
+        row["stages"] = [parts, stage | {"best_epoch": 5, "epochs": 5.0}]
+    assert not summarize(rows)["still_improving"]
+    for row in rows:
+        row["stages"][0]["best_epoch"] = 10
+    assert summarize(rows)["still_improving"]
 
 
 def test_a_difference_knows_what_both_have_at_its_seeds():

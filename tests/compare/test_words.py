@@ -103,12 +103,23 @@ def test_a_blend_that_was_tuned_afterwards_is_not_called_an_average():
     assert any("even start" in line for line in verdict(summarize([row])))
 
 
+def test_a_lower_rate_at_the_end_is_told_where_others_have_none():
+    means = {"staged-hard": 0.8, "tuned-hard": 0.8}
+    assert not any("the rate's" in line for line in verdict(summarize(make_rows(2, means))))
+    for said in (verdict, headline):
+        assert (
+            "At the end staged-hard, tuned-hard learned at a fraction of the rate, the others did "
+            "not: a difference between the two kinds may be the rate's."
+        ) in said(summarize(make_rows(2, means | {"wide-hard": 0.8})))
+
+
 def test_rows_of_several_machines_are_told():
     rows = make_rows(2)
     assert not any("several" in line for line in verdict(summarize(rows)))
-    rows[0]["device"] = "GPU"
-    assert "Rows are of several devices: CPU; GPU." in verdict(summarize(rows))
-    assert "Rows are of several devices: CPU; GPU." in headline(summarize(rows))
+    rows[0] |= {"device": "GPU", "precision": "mixed_bfloat16"}
+    for said in (verdict, headline):
+        assert "Rows are of several devices: CPU; GPU." in said(summarize(rows))
+        assert "Rows are of several precisions: float32; mixed_bfloat16." in said(summarize(rows))
 
 
 def test_the_words_are_those_of_the_numbers():
@@ -177,8 +188,9 @@ def test_a_verdict_says_all_sides():
 
 def test_a_headline_leaves_differences_to_others():
     rows = make_rows(3, {"joint-hard": 0.8, "joint-soft": 0.9, "baseline": 0.7})
-    choice, absent = headline(summarize(rows))
+    choice, parts, absent = headline(summarize(rows))
     assert choice.startswith("Validation chooses joint-soft among joint-hard, joint-soft (mean 90")
+    assert parts == "Its networks by themselves: baseline 80.00, gate 90.00, expert sharp 70.00 %."
     assert absent.startswith("Not trained: wide-soft, average-soft, wide-params, separate-hard, ")
 
 

@@ -87,6 +87,14 @@ class Separate(NamedTuple):
     trained_on: list[Split]
 
 
+def test_compiling_is_not_paid_for_with_the_seconds_of_a_budget(toy, tmp_path):
+    """A stage that gets less time than that takes as many steps as its own time pays for."""
+    assert run.train(toy_config(tmp_path, "baseline", budget="seconds:.001", steps_per_loop=1)) == 0
+    results = _results(tmp_path)
+    assert results["compile_seconds"] > 0.001
+    assert results["stages"][0]["steps"] > 1
+
+
 @pytest.fixture(scope="module")
 def separate(tmp_path_factory):
     """Trained once for all that only look at it; clocks and yardsticks are for runs this short."""

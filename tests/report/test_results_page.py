@@ -168,6 +168,13 @@ def test_a_benchmark_is_a_table_of_questions(tmp_path):
     assert "- train: routing pays from batch 8 on.\n" in page
 
 
+def test_the_comparison_with_most_rows_comes_first(tmp_path):
+    for name, seeds in (("a", 1), ("b", 3), ("c", 1)):
+        for row in make_rows(seeds, {"baseline": 0.7}):
+            write_record(tmp_path / "compare" / name / f"baseline-seed{row['seed']}.json", row)
+    assert list(load_comparisons(tmp_path)) == ["b", "a", "c"]
+
+
 def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     folder = tmp_path / "compare" / "toy"
     rows = make_rows(3, {"baseline": 0.7, "joint-hard": 0.8, "wide-hard": 0.75})
@@ -182,13 +189,15 @@ def test_a_comparison_is_its_finding_and_its_tables(tmp_path):
     assert line.endswith("| ahead |")
     assert "- 9 rows: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc" in page
     path = folder / "baseline-seed0.json"
-    row = rows[0] | {"runs": {"baseline": {"revision": "old"}, "again": {"revision": "abc"}}}
+    (run,) = rows[0]["runs"].values()
+    revisions = {"baseline": "old", "again": "abc", "elsewhere": None}  # that one without git
+    row = rows[0] | {"runs": {name: run | {"revision": r} for name, r in revisions.items()}}
     write_record(path, row)
     page = whole_page(tmp_path)
     assert (
-        "- 1 row: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc, trained at old"
-        in page
-    )
+        "- 1 row: `python train.py --mode=compare`; CPU; tensorflow 2; revision abc, trained at "
+        "None, old\n"
+    ) in page
 
 
 def test_an_ablation_is_the_whole_recipe_against_its_parts(tmp_path):

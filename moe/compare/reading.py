@@ -1,0 +1,95 @@
+"""Rows that are there: read, and believed only where what they say fits together."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+
+from moe.compare.arms import ARMS
+from moe.compare.record import FORMAT, Calibration, Record, unpack
+from moe.errors import UserError
+from moe.evaluate.metrics import ECE_BINS
+from moe.files import read_json
+from moe.typed import check
+
+_WAY_OUT = "Without the file the row is made again."
+
+
+def read_record(path: pathlib.Path) -> Record:
+    """A row that is already there.
+
+    Raises:
+      UserError: it is damaged, or another version wrote it.
+    """
+    try:
+        record = read_json(path)
+    except UserError as error:
+        raise UserError(f"{error} {_WAY_OUT}") from error
+    if not isinstance(record, dict) or not {"format", "arm"} & set(record):
+        raise UserError(
+            f"{path}: is no row of a comparison; --results needs a folder for rows alone."
+        )
+    try:
+        check(record, Record, path.stem)
+        if record["format"] != FORMAT:
+            raise ValueError(f"format is {record['format']}")
+        if path.stem != f"{record['arm']}-seed{record['seed']}":
+            raise ValueError(f"it holds {record['arm']}, seed {record['seed']}")
+        check_sense(record)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: is damaged, or another version wrote it ({error}). {_WAY_OUT}"
+        ) from error
+    return record
+
+
+def check_sense(record: Record) -> None:
+    """Checks that what a row says fits together and can be.
+
+    Raises:
+      ValueError: names what does not.
+    """
+    if ARMS.get(record["arm"]) != (record["kind"], record["mode"], record["routing"]):
+        raise ValueError(f"there is no such arm as {record['arm']} is here")
+    if ("backbone" in record) == (record["kind"] == "mixture"):
+        raise ValueError("a control has a backbone, a mixture has several")
+    if not set(record.get("possible", ())) <= set(ARMS):
+        raise ValueError("an arm of possible is none")
+    correct = unpack(record["correct"])
+    if not len(correct) == record["examples"]["test"] > 0:
+        raise ValueError("correct and examples.test say different things")
+    copies = record["correct"].get("copies", 1)
+    if copies < 1 or len(correct) % copies:
+        raise ValueError("correct.copies does not divide correct.count")
+    for split in ("validation", "test"):
+        if not 0 <= _number(record[split]["accuracy"]) <= 1:
+            raise ValueError(f"{split}.accuracy is no share")
+    if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
+        raise ValueError("correct and test.accuracy say different things")
+    _check_bins(record["calibration"], len(correct))
+    lists = {key for key, value in record["routing_metrics"].items() if isinstance(value, list)}
+    if lists - {"load"}:
+        raise ValueError(f"routing_metrics.{min(lists - {'load'})} is no number")
+    if min(record["macs_spent"], record["train_seconds"]) < 0:
+        raise ValueError("macs_spent or train_seconds is below 0")
+    if not record["stages"]:
+        raise ValueError("it has no stages")
+    for stage in record["stages"]:
+        if not (stage["epochs"] > 0 and 0 <= stage["best_epoch"] <= math.ceil(stage["epochs"])):
+            raise ValueError(f"epochs of stage {stage['name']} cannot be")
+
+
+def _number(value: float | None) -> float:
+    """The value; not a number where there is none, which is within no bounds."""
+    return math.nan if value is None else value
+
+
+def _check_bins(bins: Calibration, count: int) -> None:
+    """Raises ValueError where bins are not those of so many examples."""
+    if {len(bins[key]) for key in Calibration.__annotations__} != {ECE_BINS}:
+        raise ValueError(f"calibration does not have {ECE_BINS} bins")
+    if sum(bins["count"]) != count:
+        raise ValueError(f"calibration is not of {count} examples")
+    for key in ("accuracy", "confidence"):
+        if [value is None for value in bins[key]] != [n == 0 for n in bins["count"]]:
+            raise ValueError(f"calibration.{key} does not fit its count")
