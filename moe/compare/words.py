@@ -13,7 +13,7 @@ from moe.evaluate.tables import format_table, percent
 
 CONTROLS = {
     "wide": "one network with as many run MACs",
-    "tuned": "such a network, tuned at the end as staged mixtures are",
+    "tuned": "one network with as many run MACs, tuned at the end as staged mixtures are",
     "wide-params": "one network with as many weights",
     "average": "a plain average of as many baselines as it runs networks",
     "baseline": "the baseline by itself",
