@@ -7,6 +7,7 @@ import datetime
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -163,9 +164,27 @@ def parse_json(text: str, **options: Any) -> Any:
       ValueError: this is no JSON, or none that anybody wrote on purpose.
     """
     try:
-        return json.loads(text, **options)
+        return json.loads(text, parse_float=_number, parse_int=_whole_number, **options)
     except RecursionError:
         raise ValueError("too deep") from None
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is too large")
+    return value
+
+
+def _whole_number(text: str) -> int:
+    value = int(text)
+    if abs(value) > _LARGEST:
+        raise ValueError(f"{text:.20}… is too large")
+    return value
+
+
+_LARGEST = 1e300
+"""Of whole numbers: what is larger is no float, and nothing that is counted."""
 
 
 def read_own_json(path: str, flag: str) -> Any:

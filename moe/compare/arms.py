@@ -49,6 +49,9 @@ TOLERANCE = 0.02
 """Share by which a control may miss the size of the mixture and still be as large."""
 MEMBER_STRIDE = 1000
 """The baselines that row `seed` of an average takes are those of `seed`, `seed + 1000`, …"""
+TUNING_SEED = 999 * MEMBER_STRIDE
+"""What is added to the seed of a row for the last stretch of a wide network, so that it does not go
+through the batches and masks of the first one again."""
 
 
 def in_parts(model: ModelConfig, named: bool) -> bool:

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from moe.compare.arms import ARMS, MEMBER_STRIDE, Arm
+from moe.compare.arms import ARMS, MEMBER_STRIDE, TUNING_SEED, Arm
 from moe.config.run import Config
 from moe.config.specs import read_budget
 from moe.train.budget import TUNING_SHARE
@@ -151,7 +151,8 @@ class _Plan(NamedTuple):
             after=first,
             init_from=(f"{first.folder}:baseline",),
             budget=f"{unit}:{amount * TUNING_SHARE!r}",
-            **{name: TUNING_RATE * getattr(train, name) for name in rates},
+            seed=self.seed + TUNING_SEED,
+            **{rate: TUNING_RATE * getattr(train, rate) for rate in rates},
         )
 
     def mixture(self, arm: Arm) -> Run:
@@ -200,7 +201,7 @@ class _Plan(NamedTuple):
             base,
             mode=mode,
             model=dataclasses.replace(base.model, top_k=1, **model),
-            train=dataclasses.replace(base.train, seed=self.seed, **training),
+            train=dataclasses.replace(base.train, **({"seed": self.seed} | training)),
             runtime=dataclasses.replace(base.runtime, workdir=str(folder)),
         )
         return Run(folder, config, (after,) if after else ())

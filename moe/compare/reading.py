@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Iterable
 
 from moe.compare.arms import ARMS
 from moe.compare.record import FORMAT, Calibration, Record, unpack
@@ -53,8 +54,9 @@ def check_sense(record: Record) -> None:
         raise ValueError(f"there is no such arm as {record['arm']} is here")
     if ("backbone" in record) == (record["kind"] == "mixture"):
         raise ValueError("a control has a backbone, a mixture has several")
-    if not set(record.get("possible", ())) <= set(ARMS):
-        raise ValueError("an arm of possible is none")
+    unknown = sorted(set(record.get("possible", ())) - set(ARMS))
+    if unknown:
+        raise ValueError(f"possible names {unknown[0]}, which is no arm")
     correct = unpack(record["correct"])
     if not len(correct) == record["examples"]["test"] > 0:
         raise ValueError("correct and examples.test say different things")
@@ -62,16 +64,25 @@ def check_sense(record: Record) -> None:
     if copies < 1 or len(correct) % copies:
         raise ValueError("correct.copies does not divide correct.count")
     for split in ("validation", "test"):
-        if not 0 <= _number(record[split]["accuracy"]) <= 1:
-            raise ValueError(f"{split}.accuracy is no share")
+        scores = record[split]
+        if None in (scores["accuracy"], scores["nll"], scores["ece"]):
+            raise ValueError(f"{split} has no accuracy, nll or ece")
+        _check_shares(split, [scores["accuracy"], scores["ece"]])
     if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
         raise ValueError("correct and test.accuracy say different things")
+    experts = record["parts"].get("experts", {})
+    alone = [part for name, part in record["parts"].items() if name != "experts"]
+    _check_shares("parts", [part["accuracy"] for part in (*alone, *experts.values())])
     _check_bins(record["calibration"], len(correct))
-    lists = {key for key, value in record["routing_metrics"].items() if isinstance(value, list)}
-    if lists - {"load"}:
-        raise ValueError(f"routing_metrics.{min(lists - {'load'})} is no number")
-    if min(record["macs_spent"], record["train_seconds"]) < 0:
-        raise ValueError("macs_spent or train_seconds is below 0")
+    for name, value in record["routing_metrics"].items():
+        if isinstance(value, list) != (name == "load"):
+            raise ValueError(f"routing_metrics.{name} is {value!r:.40}")
+    counts = {key: record[key] for key in ("networks", "macs_spent", "train_seconds")}
+    for key in ("params", "macs_per_example"):
+        counts |= {f"{key}.{name}": value for name, value in record[key].items()}
+    below = [key for key, value in counts.items() if value < 0]
+    if below:
+        raise ValueError(f"{below[0]} is below 0")
     if not record["stages"]:
         raise ValueError("it has no stages")
     for stage in record["stages"]:
@@ -79,9 +90,10 @@ def check_sense(record: Record) -> None:
             raise ValueError(f"epochs of stage {stage['name']} cannot be")
 
 
-def _number(value: float | None) -> float:
-    """The value; not a number where there is none, which is within no bounds."""
-    return math.nan if value is None else value
+def _check_shares(place: str, values: Iterable[float | None]) -> None:
+    """Raises ValueError where one of them is there and no share of examples."""
+    if not all(0 <= value <= 1 for value in values if value is not None):
+        raise ValueError(f"{place} holds what is no share")
 
 
 def _check_bins(bins: Calibration, count: int) -> None:
@@ -93,3 +105,4 @@ def _check_bins(bins: Calibration, count: int) -> None:
     for key in ("accuracy", "confidence"):
         if [value is None for value in bins[key]] != [n == 0 for n in bins["count"]]:
             raise ValueError(f"calibration.{key} does not fit its count")
+        _check_shares(f"calibration.{key}", bins[key])

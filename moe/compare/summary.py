@@ -38,11 +38,11 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
       `possible`, names of the arms that there are with these flags;
       `timed_on`, the device that most rows were made on: training times are of its rows alone;
-      `still_improving`, see there; `controls`, each mixture against each of its controls;
-      `mixtures`, modes and routings against each other; `chosen`, the mixture that validation
-      chooses, or None, and `chosen_by`: the names it was chosen `among`, the `seeds` that all of
-      them have, the mean `validation` accuracy that it has at them, and the mixtures `left_out`
-      that have too few seeds yet.
+      `still_improving` and `tuned`, see there; `controls`, each mixture against each of its
+      controls; `mixtures`, modes and routings against each other; `chosen`, the mixture that
+      validation chooses, or None, and `chosen_by`: the names it was chosen `among`, the `seeds`
+      that all of them have, the mean `validation` accuracy that it has at them, and the mixtures
+      `left_out` that have too few seeds yet.
     """
     arms = by_arm(records)
     first, *_ = next(iter(arms.values()))
@@ -58,6 +58,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         **machines(records),
         "timed_on": device,
         "still_improving": _still_improving(records),
+        "tuned": _tuned(arms),
         "arms": {name: means(rows, device) for name, rows in arms.items()},
         "controls": [
             found
@@ -191,11 +192,24 @@ def _still_improving(records: Sequence[Record]) -> bool:
     constant = [
         stage
         for row in records
-        if Config.from_dict(row["config"]).train.schedule == "constant"
+        if _is_constant(row)
         for stage in row["stages"][: -1 if row["mode"] == "staged" else None]
     ]
     reached = [s["best_epoch"] / s["epochs"] for s in constant if s["name"] != "blend"]
     return bool(reached) and statistics.median(reached) > _NEAR_THE_END
+
+
+def _tuned(arms: Mapping[str, Sequence[Record]]) -> list[str]:
+    """The arms that learn at a lower rate in the end while others do not; a schedule may lower the
+    rate of all.
+    """
+    names = [name for name in arms if ARMS[name].mode == "staged"]
+    constant = all(_is_constant(row) for rows in arms.values() for row in rows)
+    return names if constant and len(names) < len(arms) else []
+
+
+def _is_constant(row: Record) -> bool:
+    return Config.from_dict(row["config"]).train.schedule == "constant"
 
 
 def _part_paths(record: Record) -> list[tuple[str, tuple[str, ...]]]:

@@ -66,9 +66,9 @@ def what_is(control: str) -> str:
 
 
 def points_and_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
-    """The difference, and where they differ the second arm's run MACs by the first's."""
+    """The difference, and where the two differ in cost the first arm's run MACs by the second's."""
     ratio = _cost_ratio(comparison, summary)
-    cost = "" if abs(ratio - 1) <= TOLERANCE else f" with {ratio:.2g} times the run MACs"
+    cost = "" if abs(ratio - 1) <= TOLERANCE else f" at {ratio:.3g} times its run MACs"
     return f"{points(comparison)}{cost}"
 
 
@@ -142,7 +142,7 @@ def _whose_gain(summary: Summary) -> list[str]:
     )
     comes_to = ""
     if "behind" in sides:
-        dearer = all(_cost_ratio(c, summary) > 1 + TOLERANCE for c in sides["behind"])
+        dearer = all(_cost_ratio(c, summary) < 1 - TOLERANCE for c in sides["behind"])
         comes_to = ": without experts more is reached" + (", at more cost" if dearer else "")
     elif set(sides) == {"one seed"}:
         comes_to = ": one seed tells nothing apart"
@@ -154,11 +154,11 @@ def _whose_gain(summary: Summary) -> list[str]:
 
 
 def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
-    """Run MACs of the second arm by those of the first; 1 where those are not known."""
+    """Run MACs of the first arm by those of the second; 1 where those are not known."""
     first, second = (
         summary["arms"][comparison[side]]["macs_per_example"]["active"] for side in ("a", "b")
     )
-    return second / first if first else 1.0
+    return first / second if first and second else 1.0
 
 
 def _missing_controls(summary: Summary) -> list[str]:
@@ -203,11 +203,10 @@ def _caveats(summary: Summary) -> list[str]:
             f"The blend of {', '.join(plain)} was best at its even start: its answer is a plain "
             "average of baseline and expert, the combiners learned nothing of use."
         )
-    tuned = [name for name, arm in summary["arms"].items() if arm["mode"] == "staged"]
-    if tuned and set(tuned) != set(summary["arms"]):
+    if summary["tuned"]:
         said.append(
-            f"At the end {', '.join(tuned)} learned at a fraction of the rate, the others did not: "
-            "a difference between the two kinds may be the rate's."
+            f"At the end {', '.join(summary['tuned'])} learned at a fraction of the rate, the "
+            "others did not: a difference between the two kinds may be the rate's."
         )
     if summary["still_improving"]:
         said.append(

@@ -26,12 +26,10 @@ _HEADER = (
 )
 _COMPARISONS = "The comparisons:"
 _NOTE = (
-    "± is the standard deviation over seeds. Run MACs: multiply-accumulates for an example; MACs "
-    "spent: on training. An interval is of its line alone; *told apart* is p < .05 after Holm's "
-    "correction for all controls of a mixture, so an interval may exclude 0 where it says no. With "
-    "fewer than five seeds it is known only roughly how far seeds differ; with one, an interval is "
-    "over test examples only and nothing is told apart. In the figure blue is ahead, red behind, "
-    "grey not told apart."
+    "± is the standard deviation over seeds. Run MACs: for an example; MACs spent: on training. "
+    "*told apart* is p < .05 after Holm's correction. With fewer than five seeds it is known only "
+    "roughly how far seeds differ; with one, an interval is over test examples only and nothing is "
+    "told apart. In the figure blue is ahead, red behind, grey not told apart."
 )
 
 

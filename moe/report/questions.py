@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.arms import ARMS
-from moe.compare.present import PLACES, points
-from moe.compare.summary import against_chosen, by_outcome
+from moe.compare.present import PLACES
+from moe.compare.summary import Summary, against_chosen, by_outcome
 from moe.compare.words import CONTROLS, points_and_cost, what_is
 from moe.report.comparisons import Comparison
 
@@ -24,67 +24,85 @@ _DIFFER: Mapping[str, str] = {"separate, staged or joint": "mode", "hard or soft
 
 def questions(comparisons: Mapping[str, Comparison]) -> list[str]:
     """Where the mixture that validation chooses stands against each kind of control, and mixtures
-    against each other, over all comparisons: a line of Markdown a question.
+    against each other, over all comparisons: a line of Markdown a question, a short one first.
     """
-    controls = [
-        f"**Mixture against {what}**: {'; '.join(sides)}."
-        for what, sides in _by_control(comparisons).items()
+    controls = _by_control(comparisons)
+    lines = [
+        f"**Mixture against {what}**: {_sides(found)}."
+        for what in CONTROLS.values()
+        if (found := controls.get(what))
     ]
-    between = [
-        f"**{question.capitalize()}**: {' '.join(_between(comparisons, key)) or 'not compared.'}"
-        for question, key in _DIFFER.items()
-    ]
-    return [*controls, _everywhere(comparisons), *between]
+    for question, key in _DIFFER.items():
+        told = " ".join(_between(comparisons, key)) or "not compared."
+        lines.append(f"**{question.capitalize()}**: {told}")
+    return [_in_short(controls.get(CONTROLS["wide"]), comparisons), *lines]
 
 
-def _by_control(comparisons: Mapping[str, Comparison]) -> dict[str, list[str]]:
-    """By what a control is, the comparisons of each outcome."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def _by_control(
+    comparisons: Mapping[str, Comparison],
+) -> dict[str, list[tuple[str, str, str]]]:
+    """By what a control is, of every comparison that has it: outcome, name, the difference."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
     for name, (_, _, summary) in comparisons.items():
         for one in against_chosen(summary):
-            told = f"{name} ({points_and_cost(one, summary)})"
-            found.setdefault(what_is(one["b"]), []).append((one["outcome"], told))
-    return {
-        what: [
-            f"{place} {', '.join(told for outcome, told in found[what] if outcome == side)}"
-            for side, place in _IN.items()
-            if side in dict(found[what])
-        ]
-        for what in CONTROLS.values()
-        if what in found
+            told = (one["outcome"], name, f" ({points_and_cost(one, summary)})")
+            found.setdefault(what_is(one["b"]), []).append(told)
+    return found
+
+
+def _sides(found: Sequence[tuple[str, str, str]]) -> str:
+    """The comparisons of each outcome, and what follows their names."""
+    sides = {
+        place: ", ".join(name + told for outcome, name, told in found if outcome == side)
+        for side, place in _IN.items()
     }
+    return "; ".join(f"{place} {names}" for place, names in sides.items() if names)
 
 
-def _everywhere(comparisons: Mapping[str, Comparison]) -> str:
-    """Where the chosen mixture has a gain that none of its controls has."""
-    names = [
+def _in_short(
+    of_its_cost: Sequence[tuple[str, str, str]] | None, comparisons: Mapping[str, Comparison]
+) -> str:
+    """Where the chosen mixture is ahead of one network of its cost, and where it has a gain that
+    none of its controls has.
+    """
+    places = _sides([(outcome, name, "") for outcome, name, _ in of_its_cost or ()])
+    everywhere = [
         name
         for name, comparison in comparisons.items()
         if list(by_outcome(against_chosen(comparison.summary))) == ["ahead"]
     ]
-    where = ", ".join(names) or "none"
-    return f"**Ahead of every control beside it**: in {where} of {len(comparisons)}."
+    return (
+        f"**In short**: against {CONTROLS['wide']} the mixture that validation chooses is "
+        f"{places or 'not compared'}; ahead of every control beside it in "
+        f"{', '.join(everywhere) or 'none'}."
+    )
 
 
 def _between(comparisons: Mapping[str, Comparison], key: str) -> list[str]:
-    """Of every comparison that has mixtures which differ in `key` alone, a sentence."""
+    """Of every comparison that has mixtures which differ in `key` alone, what they come to."""
     said = []
     for name, (_, _, summary) in comparisons.items():
-        sides = by_outcome(
-            [
-                _winner_first(one)
-                for one in summary["mixtures"]
-                if getattr(ARMS[one["a"]], key) != getattr(ARMS[one["b"]], key)
-            ]
-        )
+        found = [
+            _winner_first(one)
+            for one in summary["mixtures"]
+            if getattr(ARMS[one["a"]], key) != getattr(ARMS[one["b"]], key)
+        ]
+        if not found:
+            continue
+        sides = by_outcome(found)
         told = [
             f"{one['a']} {PLACES['ahead']} {one['b']} ({points_and_cost(one, summary)})"
             for one in sides.get("ahead", ())
         ]
-        told += _together("not told apart", sides.get("no", ()))
-        told += _together("compared at one seed only", sides.get("one seed", ()))
-        if told:
-            said.append(f"In {name} {'; '.join(told)}.")
+        told += _together("not told apart", sides.get("no", ()), summary)
+        told += _together("compared at one seed only", sides.get("one seed", ()), summary)
+        said.append(f"In {name} {'; '.join(told)}.")
+        tuned = {one[side] for one in found for side in "ab"} & set(summary["tuned"])
+        if key == "mode" and tuned:
+            said.append(
+                f"There {', '.join(sorted(tuned))} ended at a lower rate than the others, to which "
+                "they may owe a part of that."
+            )
     return said
 
 
@@ -97,6 +115,8 @@ def _winner_first(one: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**one, **turned, **{key: -one[other] for key, other in values.items()}}
 
 
-def _together(what: str, side: Sequence[Mapping[str, Any]]) -> list[str]:
-    pairs = ", ".join(f"{one['a']} and {one['b']} ({points(one)})" for one in side)
+def _together(what: str, side: Sequence[Mapping[str, Any]], summary: Summary) -> list[str]:
+    pairs = ", ".join(
+        f"{one['a']} and {one['b']} ({points_and_cost(one, summary)})" for one in side
+    )
     return [f"{what} {pairs}"] if side else []

@@ -49,6 +49,13 @@ def test_a_row_comes_back(tmp_path):
         {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"best_epoch": -1}]},
         {"stages": [make_row("joint-hard", 1, 0.8)["stages"][0] | {"best_epoch": 4}]},
         {"runs": {"joint-hard-seed1": {"macs_spent": 1e12, "train_seconds": 60.0}}},
+        {"routing_metrics": {"load": 0.5}},
+        {"parts": {"baseline": {"accuracy": 9.0}}},
+        {"parts": {"experts": {"sharp": {"accuracy": -1.0}}}},
+        {"validation": {"accuracy": 0.5, "nll": 0.5, "ece": 7.0}},
+        {"validation": {"accuracy": 0.5, "nll": None, "ece": 0.1}},
+        {"calibration": make_bins(EXAMPLES) | {"confidence": [None] * (ECE_BINS - 1) + [7.0]}},
+        {"params": {"total": -1, "active": 1}},
         {"macs_spent": -1},
         {"train_seconds": -1.0},
         {"correct": make_row("joint-hard", 1, 0.8)["correct"] | {"copies": 3}},
@@ -73,6 +80,16 @@ def test_a_damaged_row_is_refused(tmp_path, damage):
     path = tmp_path / "joint-hard-seed1.json"
     path.write_text(json.dumps(make_row("joint-hard", 1, 0.8) | damage))
     with pytest.raises(UserError, match=r"seed1.json: is damaged, or another .*made again"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400])
+def test_a_number_that_is_none_is_refused(tmp_path, number):
+    path = tmp_path / "joint-hard-seed1.json"
+    path.write_text(
+        json.dumps(make_row("joint-hard", 1, 0.8) | {"macs_spent": "?"}).replace('"?"', number)
+    )
+    with pytest.raises(UserError, match=r"no JSON \(.* is too large\). Without the file the row"):
         read_record(path)
 
 

@@ -99,6 +99,23 @@ def test_copies_of_an_example_are_no_further_examples():
     assert taken_for_more.high - taken_for_more.low == pytest.approx(width / 2, rel=0.05)
 
 
+def test_copies_have_the_part_of_their_example():
+    """Also where seeds differ: what an example has in common at all of them is told by its copies
+    together.
+    """
+    ease = np.random.default_rng(2).random(500)
+    a, b = drawn(3, 500, 0.83) & (ease > 0.1), drawn(3, 500, 0.83, stream=1) & (ease < 0.9)
+    four = bootstrap_difference(np.tile(a, 4), np.tile(b, 4), copies=4)
+    assert four == pytest.approx(bootstrap_difference(a, b))
+    # Every copy answered by itself: less of what seeds differ in is left in the mean of four.
+    a, b = (
+        drawn(3, 2000, 0.83, stream) & np.tile(common, 4)
+        for stream, common in ((0, ease > 0.1), (1, ease < 0.9))
+    )
+    together, apart = (bootstrap_difference(a, b, copies=copies) for copies in (4, 1))
+    assert together.high - together.low > 1.1 * (apart.high - apart.low)
+
+
 def test_it_says_the_same_every_time():
     a, b = drawn(3, 300, 0.8), drawn(3, 300, 0.8, stream=1)
     assert bootstrap_difference(a, b) == bootstrap_difference(a, b)

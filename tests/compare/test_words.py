@@ -113,6 +113,13 @@ def test_a_lower_rate_at_the_end_is_told_where_others_have_none():
         ) in said(summarize(make_rows(2, means | {"wide-hard": 0.8})))
 
 
+def test_a_schedule_that_lowers_the_rate_of_all_is_no_caveat():
+    rows = make_rows(2, {"staged-hard": 0.8, "wide-hard": 0.8})
+    for row in rows:
+        row["config"]["train"]["schedule"] = "cosine"
+    assert not any("the rate's" in line for line in verdict(summarize(rows)))
+
+
 def test_rows_of_several_machines_are_told():
     rows = make_rows(2)
     assert not any("several" in line for line in verdict(summarize(rows)))
@@ -143,7 +150,7 @@ def test_a_gain_that_a_control_may_have_too_is_not_called_the_mixtures():
     said = verdict(summarize(make_rows(3, means)))
     (open_,) = (line for line in said if line.endswith("what experts bring beyond that is open."))
     assert open_.startswith("joint-hard is ahead of baseline (+")
-    assert "] with 0.26 times the run MACs); not told apart from wide-hard (" in open_
+    assert "] at 3.85 times its run MACs); not told apart from wide-hard (" in open_
     assert any("not significant" in line for line in said)
 
 
@@ -174,15 +181,15 @@ def test_a_verdict_says_all_sides():
     rows = make_rows(3, {"baseline": 0.70, "joint-hard": 0.80, "wide-hard": 0.9})
     rows += make_rows(3, {"average-hard": 0.80})
     (place,) = (line for line in verdict(summarize(rows)) if line.startswith("joint-hard is ahead"))
-    assert "] with 0.26 times the run MACs); not told apart from average-hard (" in place
-    assert "] with 0.96 times the run MACs); behind wide-hard (-" in place
+    assert "] at 3.85 times its run MACs); not told apart from average-hard (" in place
+    assert "] at 1.04 times its run MACs); behind wide-hard (-" in place
     assert place.endswith("]): without experts more is reached.")  # which runs as many
     for row in rows:
         if row["arm"] == "wide-hard":
             row["macs_per_example"]["active"] *= 3
     (_, place) = (line for line in verdict(summarize(rows)) if line.startswith("joint-hard is"))
     assert place.endswith(
-        "] with 3 times the run MACs): without experts more is reached, at more cost."
+        "] at 0.33 times its run MACs): without experts more is reached, at more cost."
     )
 
 
@@ -247,7 +254,7 @@ def test_networks_whose_macs_are_not_known_are_told_without_cost():
     rows = make_rows(3, {"joint-hard": 0.8, "wide-hard": 0.7})
     for row in rows:
         row["macs_per_example"]["active"] = 0
-    assert not any("times the run MACs" in line for line in verdict(summarize(rows)))
+    assert not any("times its run MACs" in line for line in verdict(summarize(rows)))
 
 
 def test_a_queue_that_has_just_begun_has_a_table():

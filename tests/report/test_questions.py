@@ -33,7 +33,11 @@ def test_a_control_of_a_kind_is_looked_at_in_all_comparisons():
     assert even.startswith("not told apart in even (")
     assert bad.startswith("behind in bad (-")
     assert begun.startswith("compared at one seed only in begun (-")
-    assert said["Ahead of every control beside it"] == "in good of 4."
+    assert said["In short"] == (
+        "against one network with as many run MACs the mixture that validation chooses is ahead in "
+        "good; not told apart in even; behind in bad; compared at one seed only in begun; ahead of "
+        "every control beside it in good."
+    )
 
 
 def test_controls_of_other_kinds_are_told_apart():
@@ -50,27 +54,27 @@ def test_controls_of_other_kinds_are_told_apart():
         )
     )
     assert average.startswith("behind in toy (-")
-    assert average.endswith("] with 0.96 times the run MACs).")
+    assert average.endswith("] at 1.04 times its run MACs).")
     assert weights.startswith("not told apart in toy (")
     assert baseline.startswith("ahead in toy (+")
-    assert said["Ahead of every control beside it"] == "in none of 1."
+    assert said["In short"].endswith("not compared; ahead of every control beside it in none.")
 
 
 def test_a_mixture_without_a_control_is_ahead_of_nothing():
     said = _lines(alone=_of(joint_hard=0.80))
-    assert said["Ahead of every control beside it"] == "in none of 1."
+    assert said["In short"].endswith("not compared; ahead of every control beside it in none.")
     assert said["Separate, staged or joint"] == said["Hard or soft"] == "not compared."
 
 
 @pytest.mark.parametrize("staged", [0.9, 0.7])
 def test_of_two_mixtures_that_differ_the_better_one_comes_first(staged):
-    said = _lines(toy=_of(joint_hard=0.8, staged_hard=staged), other=_of(joint_hard=0.8))
+    said = _lines(toy=_of(joint_hard=0.8, staged_hard=staged), alone=_of(joint_hard=0.8))
     first, second = sorted(("joint-hard", "staged-hard"), reverse=staged > 0.8)
     told = said["Separate, staged or joint"]
     assert told.startswith(f"In toy {first} ahead of {second} (+")
     low, high = told.split("[")[1].split("]")[0].split(", ")
     assert 0 < float(low) < float(high)
-    assert "other" not in told
+    assert "alone" not in told
     assert said["Hard or soft"] == "not compared."
 
 
@@ -78,8 +82,20 @@ def test_routings_are_told_with_what_they_cost():
     said = _lines(toy=_of(joint_hard=0.8, joint_soft=0.9, staged_hard=0.8, staged_soft=0.8))
     soft, apart = said["Hard or soft"].split("; ")
     assert soft.startswith("In toy joint-soft ahead of joint-hard (+")
-    assert soft.endswith("] with 0.67 times the run MACs)")
+    assert soft.endswith("] at 1.5 times its run MACs)")
     assert apart.startswith("not told apart staged-hard and staged-soft (")
+    assert apart.endswith("] at 0.667 times its run MACs).")
+
+
+def test_a_lower_rate_at_the_end_is_told_where_modes_are_compared():
+    """And where a schedule lowers the rate of all it is not."""
+    rows = _of(joint_hard=0.8, staged_hard=0.9)
+    told = _lines(toy=rows)["Separate, staged or joint"]
+    assert "). There staged-hard ended at a lower rate than the others, to which they" in told
+    for row in rows:
+        row["config"]["train"]["schedule"] = "cosine"
+    assert "lower rate" not in _lines(toy=rows)["Separate, staged or joint"]
+    assert "lower rate" not in _lines(toy=_of(joint_hard=0.8, joint_soft=0.9))["Hard or soft"]
 
 
 def test_mixtures_at_one_seed_are_not_called_even():
