@@ -87,7 +87,7 @@ def test_the_same_as_plain_resampling(copies):
     close = 0.025 * (found.high - found.low)
     assert (found.low, found.high) == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=close)
     below = 2 * np.mean(np.array(plain) <= 0)
-    assert found.p_value == pytest.approx(below, abs=0.02)
+    assert found.p_value == pytest.approx(below, abs=0.05)
 
 
 def test_copies_of_an_example_are_no_further_examples():
