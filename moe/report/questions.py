@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.arms import ARMS
-from moe.compare.present import PLACES
+from moe.compare.present import PLACES, points
 from moe.compare.summary import Summary, against_chosen, by_outcome
 from moe.compare.words import CONTROLS, points_and_cost, what_is
 from moe.report.comparisons import Comparison
@@ -18,6 +18,8 @@ _IN = {
     "one seed": "compared at one seed only in",
 }
 """Of the mixture, by the outcome of a comparison."""
+_WORST_FIRST = ("behind", "no", "one seed", "ahead")
+"""Outcomes against several controls: the worst of them counts."""
 _DIFFER: Mapping[str, str] = {"separate, staged or joint": "mode", "hard or soft": "routing"}
 """Questions about mixtures, and the one thing in which those differ that answer it."""
 
@@ -32,10 +34,15 @@ def questions(comparisons: Mapping[str, Comparison]) -> list[str]:
         for what in CONTROLS.values()
         if (found := controls.get(what))
     ]
+    others = " ".join(_others(comparisons))
+    if others:
+        lines.append(
+            f"**Mixtures that validation did not choose, against such networks**: {others}"
+        )
     for question, key in _DIFFER.items():
         told = " ".join(_between(comparisons, key)) or "not compared."
         lines.append(f"**{question.capitalize()}**: {told}")
-    return [_in_short(controls.get(CONTROLS["wide"]), comparisons), *lines]
+    return [_in_short(comparisons), *lines]
 
 
 def _by_control(
@@ -59,23 +66,41 @@ def _sides(found: Sequence[tuple[str, str, str]]) -> str:
     return "; ".join(f"{place} {names}" for place, names in sides.items() if names)
 
 
-def _in_short(
-    of_its_cost: Sequence[tuple[str, str, str]] | None, comparisons: Mapping[str, Comparison]
-) -> str:
-    """Where the chosen mixture is ahead of one network of its cost, and where it has a gain that
+def _in_short(comparisons: Mapping[str, Comparison]) -> str:
+    """Where the chosen mixture is ahead of every network of its cost, and where it has a gain that
     none of its controls has.
     """
-    places = _sides([(outcome, name, "") for outcome, name, _ in of_its_cost or ()])
-    everywhere = [
-        name
-        for name, comparison in comparisons.items()
-        if list(by_outcome(against_chosen(comparison.summary))) == ["ahead"]
-    ]
+    of_its_cost, everywhere = [], []
+    for name, comparison in comparisons.items():
+        found = against_chosen(comparison.summary)
+        sides = by_outcome(_of_its_cost(found))
+        of_its_cost += [(side, name, "") for side in _WORST_FIRST if side in sides][:1]
+        if list(by_outcome(found)) == ["ahead"]:
+            everywhere.append(name)
     return (
-        f"**In short**: against {CONTROLS['wide']} the mixture that validation chooses is "
-        f"{places or 'not compared'}; ahead of every control beside it in "
+        "**In short**: against networks with as many run MACs the mixture that validation chooses "
+        f"is {_sides(of_its_cost) or 'not compared'}; ahead of every control beside it in "
         f"{', '.join(everywhere) or 'none'}."
     )
+
+
+def _of_its_cost(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those against one network that runs as many MACs."""
+    return [one for one in found if ARMS[one["b"]].kind == "wide" and ARMS[one["b"]].routing]
+
+
+def _others(comparisons: Mapping[str, Comparison]) -> list[str]:
+    """Of every comparison, where mixtures that were not chosen stand."""
+    said = []
+    for name, (_, _, summary) in comparisons.items():
+        found = [one for one in summary["controls"] if one["a"] != summary["chosen"]]
+        told = [
+            f"{one['a']} {PLACES[side]} {one['b']} ({points(one)})"
+            for side, ones in by_outcome(_of_its_cost(found)).items()
+            for one in ones
+        ]
+        said += [f"In {name} {'; '.join(told)}."] if told else []
+    return said
 
 
 def _between(comparisons: Mapping[str, Comparison], key: str) -> list[str]:

@@ -34,10 +34,31 @@ def test_a_control_of_a_kind_is_looked_at_in_all_comparisons():
     assert bad.startswith("behind in bad (-")
     assert begun.startswith("compared at one seed only in begun (-")
     assert said["In short"] == (
-        "against one network with as many run MACs the mixture that validation chooses is ahead in "
+        "against networks with as many run MACs the mixture that validation chooses is ahead in "
         "good; not told apart in even; behind in bad; compared at one seed only in begun; ahead of "
         "every control beside it in good."
     )
+
+
+@pytest.mark.parametrize(
+    ("tuned", "place"), [(0.70, "ahead in"), (0.80, "not told apart in"), (0.90, "behind in")]
+)
+def test_of_two_networks_of_its_cost_the_better_one_counts(tuned, place):
+    said = _lines(toy=_of(staged_hard=0.80, wide_hard=0.70, tuned_hard=tuned))
+    assert f" chooses is {place} toy; ahead" in said["In short"]
+    assert said[WIDE].startswith("ahead in toy (+")
+    assert said[f"{WIDE}, tuned at the end as staged mixtures are"].startswith(f"{place} toy (")
+
+
+def test_mixtures_that_were_not_chosen_are_told_too():
+    means = {"joint_hard": 0.80, "joint_soft": 0.90, "separate_hard": 0.70, "wide_hard": 0.75}
+    said = _lines(toy=_of(**means, average_hard=0.70))
+    (others,) = (told for what, told in said.items() if what.startswith("Mixtures that validation"))
+    ahead, behind = others.split("; ")
+    assert ahead.startswith("In toy joint-hard ahead of wide-hard (+")
+    assert behind.startswith("separate-hard behind wide-hard (-")
+    assert WIDE not in said
+    assert len(_lines(toy=_of(joint_hard=0.80, wide_hard=0.75))) == 4
 
 
 def test_controls_of_other_kinds_are_told_apart():
