@@ -53,8 +53,7 @@ def test_of_two_networks_of_its_cost_the_better_one_counts(tuned, place):
 def test_mixtures_that_were_not_chosen_are_told_too():
     means = {"joint_hard": 0.80, "joint_soft": 0.90, "separate_hard": 0.70, "wide_hard": 0.75}
     said = _lines(toy=_of(**means, average_hard=0.70))
-    (others,) = (told for what, told in said.items() if what.startswith("Mixtures that validation"))
-    ahead, behind = others.split("; ")
+    ahead, behind = said["Other mixtures against networks with as many run MACs"].split("; ")
     assert ahead.startswith("In toy joint-hard ahead of wide-hard (+")
     assert behind.startswith("separate-hard behind wide-hard (-")
     assert WIDE not in said
