@@ -36,9 +36,7 @@ def questions(comparisons: Mapping[str, Comparison]) -> list[str]:
     ]
     others = " ".join(_others(comparisons))
     if others:
-        lines.append(
-            f"**Mixtures that validation did not choose, against such networks**: {others}"
-        )
+        lines.append(f"**Other mixtures against networks with as many run MACs**: {others}")
     for question, key in _DIFFER.items():
         told = " ".join(_between(comparisons, key)) or "not compared."
         lines.append(f"**{question.capitalize()}**: {told}")
