@@ -164,7 +164,7 @@ def parse_json(text: str, **options: Any) -> Any:
       ValueError: this is no JSON, or none that anybody wrote on purpose.
     """
     try:
-        return json.loads(text, parse_float=_number, parse_int=_whole_number, **options)
+        return json.loads(text, **options)
     except RecursionError:
         raise ValueError("too deep") from None
 
@@ -207,7 +207,10 @@ def read_json(path: pathlib.Path) -> Any:
       UserError: it is missing, unreadable or no JSON.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        return parse_json(
+            text, parse_constant=_no_number, parse_float=_number, parse_int=_whole_number
+        )
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except ValueError as error:
