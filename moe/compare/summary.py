@@ -50,6 +50,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     against = {name: [c for c in controls_of(name) if c in arms] for name in names}
     pairs = [pair for pair in mixture_pairs() if set(pair) <= set(names)]
     device = _most_common(row["device"] for row in records)
+    # Rows of one comparison have one schedule.
+    constant = Config.from_dict(first["config"]).train.schedule == "constant"
     return {
         **{key: first[key] for key in ("dataset", "groups", "budget", "examples")},
         "possible": _possible(records),
@@ -57,8 +59,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "note": _most_common(row["note"] for row in records if row["note"]) or "",
         **machines(records),
         "timed_on": device,
-        "still_improving": _still_improving(records),
-        "tuned": _tuned(arms),
+        "still_improving": constant and _still_improving(records),
+        "tuned": _tuned(arms) if constant else [],
         "arms": {name: means(rows, device) for name, rows in arms.items()},
         "controls": [
             found
@@ -186,30 +188,24 @@ def _blends_plainly(rows: Sequence[Record]) -> bool:
 
 def _still_improving(records: Sequence[Record]) -> bool:
     """Whether most networks were best on validation at the end of their training, or close to it,
-    although their rate was constant: a schedule that ends there would have it so, and so would the
-    lower rate of the last stage of `staged`.
+    at a constant rate: a schedule that ends there would have it so, and so would the lower rate of
+    the last stage of `staged`.
     """
-    constant = [
+    stages = [
         stage
         for row in records
-        if _is_constant(row)
         for stage in row["stages"][: -1 if row["mode"] == "staged" else None]
     ]
-    reached = [s["best_epoch"] / s["epochs"] for s in constant if s["name"] != "blend"]
+    reached = [s["best_epoch"] / s["epochs"] for s in stages if s["name"] != "blend"]
     return bool(reached) and statistics.median(reached) > _NEAR_THE_END
 
 
 def _tuned(arms: Mapping[str, Sequence[Record]]) -> list[str]:
-    """The arms that learn at a lower rate in the end while others do not; a schedule may lower the
-    rate of all.
+    """The arms that learn at a lower rate in the end while others do not, where no schedule lowers
+    the rate of all.
     """
     names = [name for name in arms if ARMS[name].mode == "staged"]
-    constant = all(_is_constant(row) for rows in arms.values() for row in rows)
-    return names if constant and len(names) < len(arms) else []
-
-
-def _is_constant(row: Record) -> bool:
-    return Config.from_dict(row["config"]).train.schedule == "constant"
+    return names if len(names) < len(arms) else []
 
 
 def _part_paths(record: Record) -> list[tuple[str, tuple[str, ...]]]:

@@ -120,8 +120,9 @@ def _between(comparisons: Mapping[str, Comparison], key: str) -> list[str]:
         told += _together("not told apart", sides.get("no", ()), summary)
         told += _together("compared at one seed only", sides.get("one seed", ()), summary)
         said.append(f"In {name} {'; '.join(told)}.")
-        tuned = {one[side] for one in found for side in "ab"} & set(summary["tuned"])
-        if key == "mode" and tuned:
+        in_pairs = [{one["a"], one["b"]} & set(summary["tuned"]) for one in found]
+        # Where both sides are tuned the rate is no difference between them.
+        if tuned := set().union(*(names for names in in_pairs if len(names) == 1)):
             said.append(
                 f"There {', '.join(sorted(tuned))} ended at a lower rate than the others, to which "
                 "they may owe a part of that."
