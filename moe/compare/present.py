@@ -97,6 +97,11 @@ def _costs(summary: Summary) -> Grid:
         f"Times are of training alone, and of rows made on {summary['timed_on']}, which may have "
         "had other work."
     )
+    if summary["timed_revisions"] > 1:
+        note += (
+            f" These rows are of {summary['timed_revisions']} revisions of the code, some of them "
+            "faster than others: what differs in time alone may be a revision's."
+        )
     return Grid("Cost", header, rows, note)
 
 
@@ -161,9 +166,18 @@ def in_unit(value: Mapping[str, Any], units: Units) -> str:
 
 def points(comparison: Mapping[str, Any]) -> str:
     """A difference in points of accuracy, with its interval."""
+    low, high = (_signed(comparison[key]) for key in ("low", "high"))
+    return f"{points_alone(comparison)} [{low}, {high}]"
+
+
+def points_alone(comparison: Mapping[str, Any]) -> str:
+    """The same without its interval."""
+    return _signed(comparison["difference"])
+
+
+def _signed(value: float) -> str:
     # Without the sign of what is rounded to nothing.
-    values = (round(100 * comparison[key], 2) + 0.0 for key in ("difference", "low", "high"))
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*values)
+    return f"{round(100 * value, 2) + 0.0:+.2f}"
 
 
 def p_value(value: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from moe.compare.arms import ARMS
 from moe.compare.record import FORMAT, Calibration, Record, unpack
+from moe.config.specs import read_budget
 from moe.errors import UserError
 from moe.evaluate.metrics import ECE_BINS
 from moe.files import read_json
@@ -54,6 +55,10 @@ def check_sense(record: Record) -> None:
         raise ValueError(f"there is no such arm as {record['arm']} is here")
     if ("backbone" in record) == (record["kind"] == "mixture"):
         raise ValueError("a control has a backbone, a mixture has several")
+    try:
+        read_budget(record["budget"])
+    except UserError as error:
+        raise ValueError(f"budget: {error}") from error
     unknown = sorted(set(record.get("possible", ())) - set(ARMS))
     if unknown:
         raise ValueError(f"possible names {unknown[0]}, which is no arm")
@@ -68,6 +73,8 @@ def check_sense(record: Record) -> None:
         if None in (scores["accuracy"], scores["nll"], scores["ece"]):
             raise ValueError(f"{split} has no accuracy, nll or ece")
         _check_shares(split, [scores["accuracy"], scores["ece"]])
+        if scores["nll"] < 0:
+            raise ValueError(f"{split}.nll is below 0")
     if abs(correct.mean() - record["test"]["accuracy"]) > 1e-9:
         raise ValueError("correct and test.accuracy say different things")
     experts = record["parts"].get("experts", {})
@@ -83,6 +90,8 @@ def check_sense(record: Record) -> None:
     below = [key for key, value in counts.items() if value < 0]
     if below:
         raise ValueError(f"{below[0]} is below 0")
+    if not all(amount > 0 for amount in record["examples"].values()):
+        raise ValueError("examples has a split without any")
     if not record["stages"]:
         raise ValueError("it has no stages")
     for stage in record["stages"]:

@@ -11,6 +11,7 @@ from moe.compare.reading import read_record
 from moe.compare.record import Record
 from moe.config.identity import identity_differences
 from moe.config.run import Config
+from moe.config.specs import read_budget
 from moe.errors import UserError
 
 
@@ -52,7 +53,11 @@ def check_same_setting(path: pathlib.Path, record: Record, base: Config, data: s
     Raises:
       UserError: it is one, or of another version.
     """
-    differences = identity_differences(_config_of(path, record), base)
+    config = _config_of(path, record)
+    differences = identity_differences(config, base)
+    trained = config.train.budget
+    if trained is not None and read_budget(trained) != read_budget(record["budget"]):
+        differences.append(f"budget is {record['budget']}, in its config {trained}")
     if not differences and record.get("data", data) != data:
         differences = ["other examples, groups or class weights behind the same flags"]
     if differences:

@@ -37,7 +37,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
       Facts of the comparison; `arms` by name, with their means and deviations over seeds;
       `possible`, names of the arms that there are with these flags;
-      `timed_on`, the device that most rows were made on: training times are of its rows alone;
+      `timed_on`, the device that most rows were made on: training times are of its rows alone,
+      made at so many `timed_revisions` of the code;
       `still_improving` and `tuned`, see there; `controls`, each mixture against each of its
       controls; `mixtures`, modes and routings against each other; `chosen`, the mixture that
       validation chooses, or None, and `chosen_by`: the names it was chosen `among`, the `seeds`
@@ -59,6 +60,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "note": _most_common(row["note"] for row in records if row["note"]) or "",
         **machines(records),
         "timed_on": device,
+        "timed_revisions": len(_revisions(row for row in records if row["device"] == device)),
         "still_improving": constant and _still_improving(records),
         "tuned": _tuned(arms) if constant else [],
         "arms": {name: means(rows, device) for name, rows in arms.items()},
@@ -109,6 +111,11 @@ def _most_common(values: Iterable[str]) -> str | None:
     """The value that is there most often, of equals the first by name; None if there is none."""
     found = collections.Counter(values)
     return min(found, key=lambda value: (-found[value], value), default=None)
+
+
+def _revisions(rows: Iterable[Record]) -> set[str | None]:
+    """That runs of these rows were made at."""
+    return {run["revision"] for row in rows for run in row["runs"].values()}
 
 
 def spread_over(values: Sequence[float | None]) -> Spread | None:

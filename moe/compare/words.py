@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from moe.compare.arms import ARMS, TOLERANCE, controls_of
-from moe.compare.present import PLACES, grids, numbers, p_value, points, spread
+from moe.compare.present import PLACES, grids, numbers, p_value, points, points_alone, spread
 from moe.compare.summary import Summary, against_chosen, by_outcome
 from moe.evaluate.tables import format_table, percent
 
@@ -41,7 +41,8 @@ def verdict(summary: Summary) -> list[str]:
     if summary["chosen"] is None:
         return [_nothing(summary)]
     said = [_chosen(summary), *map(_against_control, against_chosen(summary))]
-    said += _whose_gain(summary)
+    place = _place(summary, lambda found: points_and_cost(found, summary))
+    said += [f"{summary['chosen']} is {place}."] if place else []
     said += _between_mixtures(summary["mixtures"])
     said += _not_trained(summary)
     said += _caveats(summary)
@@ -60,6 +61,15 @@ def headline(summary: Summary) -> list[str]:
     return [*said, *_several_machines(summary)]
 
 
+def gist(summary: Summary) -> str:
+    """How good the mixture is that validation chooses, and where it stands."""
+    if summary["chosen"] is None:
+        return _nothing(summary)
+    accuracy = spread(summary["arms"][summary["chosen"]]["test"]["accuracy"], 100, 2)
+    place = _place(summary, points_alone)
+    return f"{summary['chosen']} reaches {accuracy} %{place and f': {place}'}."
+
+
 def what_is(control: str) -> str:
     """What a control is, in a few words."""
     return CONTROLS.get(control) or CONTROLS[control.partition("-")[0]]
@@ -68,7 +78,7 @@ def what_is(control: str) -> str:
 def points_and_cost(comparison: Mapping[str, Any], summary: Summary) -> str:
     """The difference, and where the two differ in cost the first arm's run MACs by the second's."""
     ratio = _cost_ratio(comparison, summary)
-    cost = "" if abs(ratio - 1) <= TOLERANCE else f" at {ratio:.3g} times its run MACs"
+    cost = "" if abs(ratio - 1) <= TOLERANCE else f" for {ratio:.3g} times the run MACs"
     return f"{points(comparison)}{cost}"
 
 
@@ -130,14 +140,13 @@ def _told(comparison: Mapping[str, Any]) -> str:
     return f"{found}: significantly {outcome}."
 
 
-def _whose_gain(summary: Summary) -> list[str]:
-    """A gain that a control also has is not the mixture's."""
-    found = against_chosen(summary)
-    if not found:
-        return []
-    sides = by_outcome(found)
+def _place(summary: Summary, shown: Callable[[Mapping[str, Any]], str]) -> str:
+    """Where the chosen mixture stands, and whose the gain is: what a control also has is not the
+    mixture's. Differences as `shown` shows them; "" without a control.
+    """
+    sides = by_outcome(against_chosen(summary))
     place = "; ".join(
-        f"{PLACES[what]} " + ", ".join(f"{c['b']} ({points_and_cost(c, summary)})" for c in side)
+        f"{PLACES[what]} " + ", ".join(f"{c['b']} ({shown(c)})" for c in side)
         for what, side in sides.items()
     )
     comes_to = ""
@@ -148,9 +157,9 @@ def _whose_gain(summary: Summary) -> list[str]:
         comes_to = ": one seed tells nothing apart"
     elif "no" in sides or "one seed" in sides:
         comes_to = ": what experts bring beyond that is open"
-    elif not _missing_controls(summary):
+    elif sides and not _missing_controls(summary):
         comes_to = ": the gain is the mixture's own"
-    return [f"{summary['chosen']} is {place}{comes_to}."]
+    return f"{place}{comes_to}"
 
 
 def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
@@ -161,10 +170,13 @@ def _cost_ratio(comparison: Mapping[str, Any], summary: Summary) -> float:
     return first / second if first and second else 1.0
 
 
+def _possible_controls(mixture: str, summary: Summary) -> list[str]:
+    return [name for name in controls_of(mixture) if name in summary["possible"]]
+
+
 def _missing_controls(summary: Summary) -> list[str]:
     there = {comparison["b"] for comparison in against_chosen(summary)}
-    controls = [name for name in controls_of(summary["chosen"]) if name in summary["possible"]]
-    return [name for name in controls if name not in there]
+    return [name for name in _possible_controls(summary["chosen"], summary) if name not in there]
 
 
 def _not_trained(summary: Summary) -> list[str]:
@@ -172,7 +184,9 @@ def _not_trained(summary: Summary) -> list[str]:
     missing, there = _missing_controls(summary), summary["arms"]
     elsewhere = [name for name in missing if name in there]
     mixtures = [name for name in summary["possible"] if ARMS[name].kind == "mixture"]
-    absent = [name for name in (*missing, *mixtures) if name not in there]
+    controls = [c for name in mixtures if name in there for c in _possible_controls(name, summary)]
+    needed = dict.fromkeys((*missing, *controls, *mixtures))
+    absent = [name for name in needed if name not in there]
     said = [f"Not trained: {', '.join(absent)}."] if absent else []
     if elsewhere:
         said.append(f"At no seed of {summary['chosen']}: {', '.join(elsewhere)}.")

@@ -40,7 +40,7 @@ def parse(spec: str) -> Turning:
     found = Turning(name)
     for option in filter(None, options.split("&")):
         key, _, value = option.partition("=")
-        if key == "angles" and re.fullmatch(r"\d+(,\d+)+", value):
+        if key == "angles" and re.fullmatch(r"\d{1,3}(,\d{1,3})+", value):
             found = found._replace(angles=tuple(int(angle) for angle in value.split(",")))
         elif key == "copies" and value in ("one", "all"):
             found = found._replace(copies=value)

@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
     """One of `--mode=compare`.
 
     Attributes:
-      about: a sentence or two of what it is about, or "".
+      about: what it is about, in its first line, and what else is to know in others; or "".
       rows: at least one.
       summary: of the rows.
     """

@@ -38,6 +38,6 @@ def differences(
         title,
         figure,
         "For every mixture and control the difference in test accuracy with its interval.",
-        "Blue: significantly ahead; red: significantly behind; grey: not told apart. Intervals are "
-        "over seeds and test examples; of a single seed over examples only.",
+        "Blue: significantly ahead; orange: significantly behind; grey: not told apart. Intervals "
+        "are over seeds and test examples; of a single seed over examples only.",
     )

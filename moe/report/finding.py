@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moe.compare.present import points, spread
 from moe.compare.summary import Summary, against_chosen
-from moe.compare.words import headline
+from moe.compare.words import gist, headline
 from moe.evaluate.tables import count
 from moe.report.comparisons import Comparison
 from moe.report.markdown import replace_marked, table
-from moe.report.questions import questions
+from moe.report.questions import in_short, questions
 
 BEGIN, END = "<!-- finding -->\n", "<!-- end of finding -->\n"
 _HEADER = (
@@ -24,24 +24,29 @@ _HEADER = (
     "points [95 %]",
     "told apart",
 )
-_COMPARISONS = "The comparisons:"
+_FIGURE = "![Mixtures less their controls, with intervals](docs/finding.png)"
+_QUESTIONS = "Question by question:"
+_COMPARISONS = "The comparisons by themselves:"
 _NOTE = (
     "± is the standard deviation over seeds. Run MACs: for an example; MACs spent: on training. "
     "*told apart* is p < .05 after Holm's correction. With fewer than five seeds it is known only "
     "roughly how far seeds differ; with one, an interval is over test examples only and nothing is "
-    "told apart. In the figure blue is ahead, red behind, grey not told apart."
+    "told apart. In the figure blue is ahead, orange behind, grey not told apart."
 )
 
 
 def finding(comparisons: Mapping[str, Comparison]) -> str:
-    """What they answer together, each one's headline, and its chosen mixture against its controls,
-    as Markdown.
+    """What they come to, in Markdown: a line a comparison, the figure, the chosen mixtures against
+    their controls as a table; then answers question by question, and each comparison's headline.
     """
-    lines = [f"- {line}\n" for line in questions(comparisons)]
-    lines.append(f"\n{_COMPARISONS}\n\n")
-    for name, (about, _, summary) in comparisons.items():
-        told = " ".join([about, *headline(summary)]).strip()
-        lines.append(f"- **{name}** (`{summary['dataset']}`, {summary['budget']}): {told}\n")
+    begin = [in_short(comparisons)]
+    details = []
+    for name, comparison in comparisons.items():
+        summary = comparison.summary
+        title = f"**{name}** (`{summary['dataset']}`, {summary['budget']})"
+        topic, _, more = comparison.about.partition("\n")
+        begin.append(_joined(f"{title}:", topic, gist(summary)))
+        details.append(_joined(f"**{name}**:", *more.splitlines(), *headline(summary)))
     rows = [
         [
             name,
@@ -54,7 +59,18 @@ def finding(comparisons: Mapping[str, Comparison]) -> str:
         for name, (_, _, summary) in comparisons.items()
         for comparison in against_chosen(summary)
     ]
-    return f"{''.join(lines)}\n{table(_HEADER, rows)}\n{_NOTE}\n"
+    blocks = [_items(begin), f"{_FIGURE}\n", table(_HEADER, rows), f"{_NOTE}\n"]
+    blocks += [f"{_QUESTIONS}\n", _items(questions(comparisons))]
+    blocks += [f"{_COMPARISONS}\n", _items(details)]
+    return "\n".join(blocks)
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
+
+
+def _items(lines: Sequence[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def compared(comparisons: Mapping[str, Comparison]) -> dict[str, Mapping[str, Any]]:
@@ -79,7 +95,7 @@ def put_between(text: str, block: str) -> str:
     """The text with `block` between its two marks.
 
     Raises:
-      ValueError: a mark is not there.
+      UserError: a mark is not there.
     """
     return replace_marked(text, BEGIN, END, f"{BEGIN}\n{block}\n{END}")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from moe.errors import UserError
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table, lines ended."""
@@ -32,6 +34,9 @@ def replace_marked(text: str, begin: str, end: str, block: str) -> str:
     """The text with `block` in place of two marks and what is between them.
 
     Raises:
-      ValueError: a mark is not there.
+      UserError: a mark is not there.
     """
+    for mark in (begin, end):
+        if mark not in text:
+            raise UserError(f"the page has lost its mark {mark.strip()!r}; put it back.")
     return text[: text.index(begin)] + block + text[text.index(end) + len(end) :]

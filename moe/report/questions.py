@@ -26,7 +26,7 @@ _DIFFER: Mapping[str, str] = {"separate, staged or joint": "mode", "hard or soft
 
 def questions(comparisons: Mapping[str, Comparison]) -> list[str]:
     """Where the mixture that validation chooses stands against each kind of control, and mixtures
-    against each other, over all comparisons: a line of Markdown a question, a short one first.
+    against each other, over all comparisons: a line of Markdown a question.
     """
     controls = _by_control(comparisons)
     lines = [
@@ -40,7 +40,7 @@ def questions(comparisons: Mapping[str, Comparison]) -> list[str]:
     for question, key in _DIFFER.items():
         told = " ".join(_between(comparisons, key)) or "not compared."
         lines.append(f"**{question.capitalize()}**: {told}")
-    return [_in_short(comparisons), *lines]
+    return lines
 
 
 def _by_control(
@@ -64,7 +64,7 @@ def _sides(found: Sequence[tuple[str, str, str]]) -> str:
     return "; ".join(f"{place} {names}" for place, names in sides.items() if names)
 
 
-def _in_short(comparisons: Mapping[str, Comparison]) -> str:
+def in_short(comparisons: Mapping[str, Comparison]) -> str:
     """Where the chosen mixture is ahead of every network of its cost, and where it has a gain that
     none of its controls has.
     """
@@ -76,8 +76,8 @@ def _in_short(comparisons: Mapping[str, Comparison]) -> str:
         if list(by_outcome(found)) == ["ahead"]:
             everywhere.append(name)
     return (
-        "**In short**: against networks with as many run MACs the mixture that validation chooses "
-        f"is {_sides(of_its_cost) or 'not compared'}; ahead of every control beside it in "
+        "**In short**: against the best network with as many run MACs, the mixture that validation "
+        f"chooses is {_sides(of_its_cost) or 'not compared'}; ahead of every control beside it in "
         f"{', '.join(everywhere) or 'none'}."
     )
 

@@ -28,13 +28,23 @@ def test_a_row_of_another_version_is_told_with_its_place(tmp_path):
         check_same_setting(tmp_path / "a.json", row, Config(), "any")
 
 
+def test_a_row_of_another_budget_than_its_own_is_refused(tmp_path):
+    row = make_row("joint-hard", 1, 0.8)
+    row["config"]["train"]["budget"] = row["budget"]
+    base = Config(train=TrainConfig(budget=row["budget"]))
+    check_same_setting(tmp_path, row, base, "any")
+    row["budget"] = "epochs:99"
+    with pytest.raises(UserError, match="budget is epochs:99, in its config epochs:3; use another"):
+        check_same_setting(tmp_path, row, base, "any")
+
+
 def _write(folder, rows):
     for row in rows:
         write_record(folder / f"{row['arm']}-seed{row['seed']}.json", row)
 
 
 OTHERS = {
-    "flags": (("config", "train", "budget"), "epochs:1", "epochs:2", "comparison: --budget"),
+    "flags": (("config", "train", "batch_size"), 16, 32, "comparison: --batch_size"),
     "data": (("data",), "one", "two", "comparison: other examples"),
     "labels": (("correct", "labels"), "one", "two", "tested on other .*seed0.json"),
     "test examples": (("correct", "examples"), "one", "two", "tested on other .*seed0.json"),

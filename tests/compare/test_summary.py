@@ -23,6 +23,7 @@ from moe.compare.present import grids, points
 from moe.compare.record import unpack
 from moe.compare.report import write_files, write_report
 from moe.compare.summary import summarize
+from moe.compare.words import comparison_text
 from moe.config.tools import MOST_SEEDS
 from moe.errors import UserError
 from moe.evaluate.metrics import mcnemar
@@ -146,6 +147,7 @@ def test_the_order_of_rows_is_of_no_account():
     found = summarize(rows)
     assert summarize(rows[::-1]) == found
     assert (found["timed_on"], found["note"]) == ("A", "0")
+    assert found["timed_revisions"] == 1
     assert found["possible"] == ["baseline", "joint-hard", "wide-hard"]
     assert (found["devices"], found["precisions"]) == (["A", "B"], ["C", "D"])
 
@@ -169,8 +171,14 @@ def test_times_are_of_one_device():
     for row in rows:
         if row["seed"] == 2 or row["arm"] == "joint-hard":
             row["device"] = "another"
+    rows[0]["runs"]["baseline-seed0"]["revision"] = "of another device"
     found = summarize(rows)
-    assert found["timed_on"] == "another"
+    assert (found["timed_on"], found["timed_revisions"]) == ("another", 1)
+    assert "revisions" not in comparison_text(found)
+    rows[-1]["runs"]["joint-hard-seed2"]["revision"] = "later"
+    assert "These rows are of 2 revisions of the code" in comparison_text(summarize(rows)).replace(
+        "\n", " "
+    )
     assert found["arms"]["baseline"]["train_seconds"] == {"mean": 62.0, "deviation": None}
     assert found["arms"]["joint-hard"]["train_seconds"]["mean"] == 61.0
     for number, row in enumerate(rows[::2]):  # the baselines

@@ -158,6 +158,7 @@ def test_images_are_not_mirrored_where_that_would_change_their_cluster(opened):
         ("rotate:toy", "must look like rotate:NAME"),
         ("toy?angles=0", "angles=0 is no option"),
         ("toy?angles=0,360", "different ones from 0 to 359"),
+        (f"toy?angles=0,{'9' * 5_000}", "is no option"),
         ("toy?angles=0,0", "different ones from 0 to 359"),
         ("toy?copies=2", "copies=2 is no option"),
         ("toy?size=2", "size=2 is no option"),

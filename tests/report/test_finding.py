@@ -7,6 +7,7 @@ from PIL import Image
 from rows import make_row, make_rows
 
 from moe.compare.summary import summarize
+from moe.errors import UserError
 from moe.report.comparisons import Comparison, load_comparisons
 from moe.report.finding import BEGIN, END, compared, digest, finding, put_between
 
@@ -27,11 +28,14 @@ def test_the_readme_says_what_the_rows_say():
 
 
 def test_a_mixture_stands_beside_every_control():
-    comparisons = {"toy": _comparison(make_rows(3, TOY), "Made up.")}
+    comparisons = {"toy": _comparison(make_rows(3, TOY), "Made up.\nOf\nnumbers.")}
     text = finding(comparisons)
     assert (
-        "- **toy** (`toy`, epochs:3): Made up. joint-hard is the only mixture here (validation: "
-    ) in text
+        "\n- **toy** (`toy`, epochs:3): Made up. joint-hard reaches 79.33 ± 0.33 %: ahead of "
+        in text
+    )
+    assert "ahead of baseline (+9.44), wide-hard (+4.58)" in text
+    assert "- **toy**: Of numbers. joint-hard is the only mixture here (validation: " in text
     for control, macs in (("baseline", "27.00 M"), ("wide-hard", "105.0 M")):
         (line,) = (line for line in text.splitlines() if f"| {control} |" in line)
         assert line.startswith("| toy | joint-hard | 79.")
@@ -77,5 +81,5 @@ def test_a_folder_without_a_row_is_no_comparison(tmp_path):
 
 def test_what_stands_around_the_finding_stays():
     assert put_between(f"a\n{BEGIN}old{END}b\n", "new\n") == f"a\n{BEGIN}\nnew\n\n{END}b\n"
-    with pytest.raises(ValueError, match="not found"):
+    with pytest.raises(UserError, match="has lost its mark '<!-- finding -->'; put it back"):
         put_between("no marks", "new")

@@ -5,13 +5,14 @@ from rows import make_row, make_rows
 
 from moe.compare.summary import summarize
 from moe.report.comparisons import Comparison
-from moe.report.questions import questions
+from moe.report.questions import in_short, questions
 
 
 def _lines(**rows):
     """What is said of comparisons with these rows, by question."""
     comparisons = {name: Comparison("", made, summarize(made)) for name, made in rows.items()}
-    return dict(line.removeprefix("**").split("**: ") for line in questions(comparisons))
+    lines = [in_short(comparisons), *questions(comparisons)]
+    return dict(line.removeprefix("**").split("**: ") for line in lines)
 
 
 def _of(seeds=3, **means):
@@ -34,9 +35,9 @@ def test_a_control_of_a_kind_is_looked_at_in_all_comparisons():
     assert bad.startswith("behind in bad (-")
     assert begun.startswith("compared at one seed only in begun (-")
     assert said["In short"] == (
-        "against networks with as many run MACs the mixture that validation chooses is ahead in "
-        "good; not told apart in even; behind in bad; compared at one seed only in begun; ahead of "
-        "every control beside it in good."
+        "against the best network with as many run MACs, the mixture that validation chooses is "
+        "ahead in good; not told apart in even; behind in bad; compared at one seed only in begun; "
+        "ahead of every control beside it in good."
     )
 
 
@@ -74,7 +75,7 @@ def test_controls_of_other_kinds_are_told_apart():
         )
     )
     assert average.startswith("behind in toy (-")
-    assert average.endswith("] at 1.04 times its run MACs).")
+    assert average.endswith("] for 1.04 times the run MACs).")
     assert weights.startswith("not told apart in toy (")
     assert baseline.startswith("ahead in toy (+")
     assert said["In short"].endswith("not compared; ahead of every control beside it in none.")
@@ -102,9 +103,9 @@ def test_routings_are_told_with_what_they_cost():
     said = _lines(toy=_of(joint_hard=0.8, joint_soft=0.9, staged_hard=0.8, staged_soft=0.8))
     soft, apart = said["Hard or soft"].split("; ")
     assert soft.startswith("In toy joint-soft ahead of joint-hard (+")
-    assert soft.endswith("] at 1.5 times its run MACs)")
+    assert soft.endswith("] for 1.5 times the run MACs)")
     assert apart.startswith("not told apart staged-hard and staged-soft (")
-    assert apart.endswith("] at 0.667 times its run MACs).")
+    assert apart.endswith("] for 0.667 times the run MACs).")
 
 
 def test_a_lower_rate_at_the_end_is_told_where_modes_are_compared():

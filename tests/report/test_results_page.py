@@ -9,6 +9,7 @@ from rows import make_rows
 from moe.compare.record import write_record
 from moe.compare.summary import summarize
 from moe.compare.words import verdict
+from moe.errors import UserError
 from moe.report import results_page
 from moe.report.clock_section import clock_pictures
 from moe.report.comparisons import load_ablations, load_comparisons
@@ -32,8 +33,9 @@ def _run(seed: int, accuracy: float) -> dict:
         "test": {"accuracy": accuracy, "nll": 0.5, "ece": 0.1},
         "parts": {"gate": {"accuracy": 0.9}, "experts": {"a": {"accuracy": 0.8}}},
         "routing_metrics": {"group_normalized_mutual_information": 0.7},
-        "params": {"total": 1000},
-        "macs_per_example": {"active": 2000},
+        "classes": ["x", "y"],
+        "params": {"total": 1000, "active": 500},
+        "macs_per_example": {"total": 4000, "active": 2000},
         "macs_spent": 3e15,
         "train_seconds": 120,
         "throughput": {"examples_per_second": 50},
@@ -74,6 +76,13 @@ def test_seeds_of_other_flags_have_a_line_of_their_own(tmp_path):
     page = whole_page(tmp_path)
     assert "- **toy**, seed 0: `train.py --seed=0 " in page
     assert "- **toy**, seed 1: `train.py --nowhiten --seed=1 " in page
+
+
+@pytest.mark.parametrize("content", [{}, [], {"seed": 0}])
+def test_what_is_no_result_of_a_run_is_refused_by_name(tmp_path, content):
+    (tmp_path / "toy-seed0.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"toy-seed0\.json: is no results.json of a run"):
+        whole_page(tmp_path)
 
 
 def test_a_log_is_a_table_and_a_figure_of_the_last_stage_by_the_clock(tmp_path):
