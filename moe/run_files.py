@@ -152,7 +152,16 @@ def read_results(workdir: pathlib.Path) -> Results:
     Raises:
       UserError: they are missing or damaged.
     """
-    return _read(workdir / "results.json", Results)
+    return read_results_file(workdir / "results.json")
+
+
+def read_results_file(path: pathlib.Path) -> Results:
+    """The same of a file that may have been given another name.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    return _read(path, Results)
 
 
 def find_run(workdir: pathlib.Path, flag: str = "workdir") -> StoredRun:

@@ -65,9 +65,8 @@ def gist(summary: Summary) -> str:
     """How good the mixture is that validation chooses, and where it stands."""
     if summary["chosen"] is None:
         return _nothing(summary)
-    accuracy = spread(summary["arms"][summary["chosen"]]["test"]["accuracy"], 100, 2)
     place = _place(summary, points_alone)
-    return f"{summary['chosen']} reaches {accuracy} %{place and f': {place}'}."
+    return f"{summary['chosen']} reaches {_test_accuracy(summary)}{place and f': {place}'}."
 
 
 def what_is(control: str) -> str:
@@ -97,7 +96,7 @@ def _chosen(summary: Summary) -> str:
     where = f"mean {percent(by['validation'])} % over seeds {seeds}"
     if len(by["seeds"]) == 1:
         where = f"{percent(by['validation'])} % at seed {seeds}"
-    test = f"{spread(arm['test']['accuracy'], 100, 2)} %"
+    test = _test_accuracy(summary)
     if sum(arm["kind"] == "mixture" for arm in summary["arms"].values()) == 1:
         return (
             f"{name} is the only mixture here (validation: {where}); its test accuracy is {test}."
@@ -111,6 +110,11 @@ def _chosen(summary: Summary) -> str:
     if by["left_out"]:
         said += f" Left out of the choice, with too few seeds yet: {', '.join(by['left_out'])}."
     return said
+
+
+def _test_accuracy(summary: Summary) -> str:
+    """Of the chosen mixture."""
+    return f"{spread(summary['arms'][summary['chosen']]['test']['accuracy'], 100, 2)} %"
 
 
 def _parts(summary: Summary) -> list[str]:

@@ -12,14 +12,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from moe import run_files
 from moe.compare.present import in_unit, spread
 from moe.compare.summary import spread_over
-from moe.errors import UserError
 from moe.evaluate.tables import COUNTS, TIMES, Units
-from moe.files import read_json
 from moe.report.markdown import made_with, origin_line, table
-from moe.typed import check, dig
+from moe.run_files import read_results_file
+from moe.typed import dig
 
 _AGREEMENT = "group_normalized_mutual_information"
 Results = Mapping[str, Any]
@@ -31,16 +29,11 @@ def load_results(folder: pathlib.Path) -> dict[str, list[Results]]:
     """All results by name, the seeds of one name together and in order.
 
     Raises:
-      UserError: a file does not hold the results of a run.
+      UserError: a file is damaged.
     """
     found: dict[str, list[Results]] = {}
     for path in sorted(folder.glob("*.json")):
-        results = read_json(path)
-        try:
-            check(results, run_files.Results, "it")
-        except ValueError as error:
-            raise UserError(f"{path}: is no results.json of a run ({error}).") from error
-        found.setdefault(re.sub(r"-seed\d+$", "", path.stem), []).append(results)
+        found.setdefault(re.sub(r"-seed\d+$", "", path.stem), []).append(read_results_file(path))
     return {name: sorted(runs, key=lambda run: run["seed"]) for name, runs in sorted(found.items())}
 
 

@@ -28,9 +28,13 @@ def test_a_row_of_another_version_is_told_with_its_place(tmp_path):
         check_same_setting(tmp_path / "a.json", row, Config(), "any")
 
 
+def _give(row, budget):
+    row["budget"] = row["config"]["train"]["budget"] = budget
+
+
 def test_a_row_of_another_budget_than_its_own_is_refused(tmp_path):
     row = make_row("joint-hard", 1, 0.8)
-    row["config"]["train"]["budget"] = row["budget"]
+    _give(row, row["budget"])
     base = Config(train=TrainConfig(budget=row["budget"]))
     check_same_setting(tmp_path, row, base, "any")
     row["budget"] = "epochs:99"
@@ -73,6 +77,18 @@ def test_rows_of_several_comparisons_are_not_read_as_one(tmp_path, keys, same, o
     put(rows[1], other)
     _write(tmp_path, rows)
     with pytest.raises(UserError, match=f"seed1.json: .*{message}"):
+        read_rows(tmp_path)
+
+
+def test_rows_of_several_budgets_are_not_read_as_one(tmp_path):
+    rows = [make_row("baseline", seed, 0.8) for seed in range(3)]
+    for row in rows:
+        _give(row, "epochs:1")
+    _write(tmp_path, rows)
+    assert len(read_rows(tmp_path)) == 3
+    _give(rows[1], "epochs:2")
+    _write(tmp_path, rows)
+    with pytest.raises(UserError, match=r"seed1\.json: .*comparison: --budget"):
         read_rows(tmp_path)
 
 

@@ -81,7 +81,7 @@ def test_seeds_of_other_flags_have_a_line_of_their_own(tmp_path):
 @pytest.mark.parametrize("content", [{}, [], {"seed": 0}])
 def test_what_is_no_result_of_a_run_is_refused_by_name(tmp_path, content):
     (tmp_path / "toy-seed0.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"toy-seed0\.json: is no results.json of a run"):
+    with pytest.raises(UserError, match=r"toy-seed0\.json: is damaged, or another version"):
         whole_page(tmp_path)
 
 
